@@ -27,9 +27,7 @@ import (
  _ "github.com/c2sp/wycheproof"
  _ "github.com/cockroachdb/datadriven"
  _ "github.com/prometheus/client_golang/prometheus"
- _ "google.golang.org/protobuf/cmd/protoc-gen-go"
  _ "github.com/bufbuild/protocompile"
  _ "github.com/rogpeppe/go-internal/testscript"
  _ "pgregory.net/rapid"
- _ "honnef.co/go/tools/cmd/staticcheck"
 )
