@@ -1,0 +1,93 @@
+package ledger
+
+import (
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/canonical"
+)
+
+// EntryKind says why a line changed.
+type EntryKind uint32
+
+const (
+	EntryTransfer EntryKind = 1 // a transfer operation
+	EntryFee      EntryKind = 2 // the payer's fee of one transaction
+	EntryFees     EntryKind = 3 // the collector's fees of one block
+	EntryGenesis  EntryKind = 4 // a balance at the beginning
+)
+
+// Entry is one line of a line's journal. Its line keeps the number of its entries and the head of a hash chain over them,
+//
+//	head(0) = 32 zero bytes
+//	head(n) = SHA-256("pacioli.entry.v1\0" || head(n-1) || entry(n))
+//
+// so that whoever holds the proven line and a list of entries can tell that the list is complete and unchanged. The
+// entries themselves are not in the trees: nodes index them.
+type Entry struct {
+	Number       uint64 // 1, 2, ...
+	Height       uint64
+	TxID         crypto.Hash // zero for entries of a block or of genesis
+	Operation    uint32      // index of the operation; 0 for other kinds than EntryTransfer
+	Kind         EntryKind
+	Credit       bool
+	Counterparty crypto.Address // zero for EntryFees: the payers are many
+	Amount       Amount
+	// The line's counters after the entry.
+	DebitsPending, DebitsPosted   Amount
+	CreditsPending, CreditsPosted Amount
+}
+
+// LineEntry is an encoded entry with its place: what an index keeps.
+type LineEntry struct {
+	Line    LineKey
+	Number  uint64
+	Encoded []byte
+}
+
+// Encode writes the canonical entry.
+func (e Entry) Encode() []byte {
+	w := canonical.NewWriter(make([]byte, 0, 160))
+	w.Uint64(1, e.Number)
+	w.Uint64(2, e.Height)
+	if e.TxID != (crypto.Hash{}) {
+		w.Message(3, e.TxID[:])
+	}
+	w.Uint32(4, e.Operation)
+	w.Uint32(5, uint32(e.Kind))
+	w.Bool(6, e.Credit)
+	if e.Counterparty != (crypto.Address{}) {
+		w.Message(7, e.Counterparty[:])
+	}
+	w.Bytes(8, e.Amount.Bytes())
+	w.Bytes(9, e.DebitsPending.Bytes())
+	w.Bytes(10, e.DebitsPosted.Bytes())
+	w.Bytes(11, e.CreditsPending.Bytes())
+	w.Bytes(12, e.CreditsPosted.Bytes())
+	return w.Done()
+}
+
+// DecodeEntry reads an entry.
+func DecodeEntry(b []byte) (e Entry, err error) {
+	r := canonical.NewReader(b)
+	e.Number = r.Uint64(1, "number")
+	e.Height = r.Uint64(2, "height")
+	if r.OptionalFixed(3, "tx_id", e.TxID[:]) && e.TxID == (crypto.Hash{}) {
+		r.Fail("tx_id", "explicit default")
+	}
+	e.Operation = r.Uint32(4, "operation")
+	e.Kind = EntryKind(r.Uint32(5, "kind"))
+	e.Credit = r.Bool(6, "credit")
+	if r.OptionalFixed(7, "counterparty", e.Counterparty[:]) && e.Counterparty == (crypto.Address{}) {
+		r.Fail("counterparty", "explicit default")
+	}
+	e.Amount = readAmount(r, 8, "amount")
+	e.DebitsPending = readAmount(r, 9, "debits_pending")
+	e.DebitsPosted = readAmount(r, 10, "debits_posted")
+	e.CreditsPending = readAmount(r, 11, "credits_pending")
+	e.CreditsPosted = readAmount(r, 12, "credits_posted")
+	return e, r.Close()
+}
+
+// NextHead returns the head of a journal after one more entry.
+func NextHead(head crypto.Hash, entry []byte) crypto.Hash {
+	return crypto.DomainEntry.Hash(head[:], entry)
+}

@@ -1,0 +1,139 @@
+package ledger
+
+import (
+	"fmt"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/canonical"
+)
+
+// MaxReplayWindowSeconds bounds how far ahead valid_until may be for a nonce: a day. At one bucket a second the ledger
+// then looks at 86,400 rows at the most when the chain goes on after a long pause.
+const MaxReplayWindowSeconds = 86400
+
+// MaxFeeUnit bounds each of the four fee parameters, so that the fee of the largest transaction fits 64 bits:
+// (1 + 2^18 bytes + 1,000 operations + 10,000 verification units) * 2^40 < 2^59.
+const MaxFeeUnit = 1 << 40
+
+// MaxAssetCreators bounds the list of accounts that may create assets: 256 addresses are 8 kB in one row.
+const MaxAssetCreators = 256
+
+// Parameters are the rules of a network that are numbers. They are consensus data: one row of the state.
+type Parameters struct {
+	MaxTxBytes          uint32 // 1,024 to MaxTxBytes
+	ReplayWindowSeconds uint32 // 1 to MaxReplayWindowSeconds
+	MaxOpenNonces       uint64 // at least 1; 4,000,000 nonces take about 120 bytes each beside the trees
+
+	FeeAsset        AssetID        // what fees are paid in
+	FeeCollector    crypto.Address // who receives them, once a block
+	FeeBase         uint64         // base units of the fee asset per transaction
+	FeePerByte      uint64         // per byte of the whole transaction
+	FeePerOperation uint64
+	FeePerSignature uint64 // per tenth of the cost of one ed25519 verification: see crypto.Scheme.Cost
+
+	AssetCreators []crypto.Address // who may create assets, ascending; empty: everybody
+}
+
+// DefaultParameters are the rules that `pacioli init` proposes. The fee asset and the collector are the caller's to set.
+func DefaultParameters() Parameters {
+	return Parameters{MaxTxBytes: 128 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 4_000_000,
+		FeeBase: 100, FeePerByte: 1, FeePerOperation: 20, FeePerSignature: 5}
+}
+
+// Check tells which parameter is out of its range, if any.
+func (p Parameters) Check() error {
+	bound := func(name string, v, low, high uint64) error {
+		if v < low || v > high {
+			return fmt.Errorf("parameter %s is %d, want %d to %d", name, v, low, high)
+		}
+		return nil
+	}
+	for _, err := range []error{
+		bound("max_tx_bytes", uint64(p.MaxTxBytes), 1024, MaxTxBytes),
+		bound("replay_window_seconds", uint64(p.ReplayWindowSeconds), 1, MaxReplayWindowSeconds),
+		bound("max_open_nonces", p.MaxOpenNonces, 1, 1<<32-1),
+		bound("fee_base", p.FeeBase, 0, MaxFeeUnit),
+		bound("fee_per_byte", p.FeePerByte, 0, MaxFeeUnit),
+		bound("fee_per_operation", p.FeePerOperation, 0, MaxFeeUnit),
+		bound("fee_per_signature", p.FeePerSignature, 0, MaxFeeUnit),
+		bound("asset_creators", uint64(len(p.AssetCreators)), 0, MaxAssetCreators),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	for i, a := range p.AssetCreators {
+		if i > 0 && string(p.AssetCreators[i-1][:]) >= string(a[:]) {
+			return fmt.Errorf("parameter asset_creators does not ascend at %s", a)
+		}
+	}
+	return nil
+}
+
+func (p Parameters) mayCreateAssets(a crypto.Address) bool {
+	for _, c := range p.AssetCreators {
+		if c == a {
+			return true
+		}
+	}
+	return len(p.AssetCreators) == 0
+}
+
+// Fee returns the fee of a transaction, in base units of the fee asset: a function of its size, its number of operations
+// and the cost of its signatures ([VerificationCost]), so that a wallet knows it exactly before it sends.
+func (p Parameters) Fee(size, operations int, verificationCost uint64) Amount {
+	return Units(p.FeeBase + p.FeePerByte*uint64(size) + p.FeePerOperation*uint64(operations) + p.FeePerSignature*verificationCost)
+}
+
+// VerificationCost sums the cost of signatures, in tenths of one ed25519 verification.
+func VerificationCost(checks []crypto.Check) (cost uint64) {
+	for _, c := range checks {
+		cost += c.Scheme.Cost()
+	}
+	return cost
+}
+
+func (p Parameters) write(w *canonical.Writer) {
+	w.Uint32(1, p.MaxTxBytes)
+	w.Uint32(2, p.ReplayWindowSeconds)
+	w.Uint64(3, p.MaxOpenNonces)
+	w.Message(4, p.FeeAsset[:])
+	w.Message(5, p.FeeCollector[:])
+	w.Uint64(6, p.FeeBase)
+	w.Uint64(7, p.FeePerByte)
+	w.Uint64(8, p.FeePerOperation)
+	w.Uint64(9, p.FeePerSignature)
+	for _, a := range p.AssetCreators {
+		w.Message(10, a[:])
+	}
+}
+
+func (p Parameters) encode() []byte {
+	w := writeRow()
+	p.write(w)
+	return w.Done()
+}
+
+// DecodeParameters reads the parameters' row.
+func DecodeParameters(value []byte) (p Parameters, err error) {
+	r := openRow(value)
+	p.MaxTxBytes = r.Uint32(1, "max_tx_bytes")
+	p.ReplayWindowSeconds = r.Uint32(2, "replay_window_seconds")
+	p.MaxOpenNonces = r.Uint64(3, "max_open_nonces")
+	r.Fixed(4, "fee_asset", p.FeeAsset[:])
+	r.Fixed(5, "fee_collector", p.FeeCollector[:])
+	p.FeeBase = r.Uint64(6, "fee_base")
+	p.FeePerByte = r.Uint64(7, "fee_per_byte")
+	p.FeePerOperation = r.Uint64(8, "fee_per_operation")
+	p.FeePerSignature = r.Uint64(9, "fee_per_signature")
+	r.Repeated(10, "asset_creators", MaxAssetCreators, func(_ int, element []byte) error {
+		var a crypto.Address
+		if len(element) != len(a) {
+			return canonical.Errorf("", "%d bytes, want %d", len(element), len(a))
+		}
+		copy(a[:], element)
+		p.AssetCreators = append(p.AssetCreators, a)
+		return nil
+	})
+	return p, r.Close()
+}

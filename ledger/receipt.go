@@ -1,0 +1,63 @@
+package ledger
+
+import (
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/canonical"
+)
+
+// Receipt says what a transaction did. It stands in ExecTxResult.Data, which CometBFT hashes into the next header's
+// LastResultsHash: so the effect of a transaction is provable, not only that it was included.
+type Receipt struct {
+	TxID    crypto.Hash // zero for bytes that are not a transaction
+	Code    Code
+	Failed  uint32 // 1 + index of the operation that failed; 0: none did
+	Fee     Amount // paid by the first signer; 0 when refused
+	Results []OperationResult
+}
+
+// OperationResult says what one operation did; there are as many as operations when Code is OK, else none.
+type OperationResult struct {
+	Amount Amount  // moved, of a transfer
+	Asset  AssetID // created, of a create_asset
+}
+
+// Encode writes the canonical receipt.
+func (r Receipt) Encode() []byte {
+	w := canonical.NewWriter(nil)
+	if r.TxID != (crypto.Hash{}) {
+		w.Message(1, r.TxID[:])
+	}
+	w.Uint32(2, uint32(r.Code))
+	w.Uint32(3, r.Failed)
+	w.Bytes(4, r.Fee.Bytes())
+	for _, o := range r.Results {
+		ow := canonical.NewWriter(nil)
+		ow.Bytes(1, o.Amount.Bytes())
+		if o.Asset != (AssetID{}) {
+			ow.Message(2, o.Asset[:])
+		}
+		w.Message(5, ow.Done())
+	}
+	return w.Done()
+}
+
+// DecodeReceipt reads a receipt.
+func DecodeReceipt(b []byte) (receipt Receipt, err error) {
+	r := canonical.NewReader(b)
+	if r.OptionalFixed(1, "tx_id", receipt.TxID[:]) && receipt.TxID == (crypto.Hash{}) {
+		r.Fail("tx_id", "explicit default")
+	}
+	receipt.Code = Code(r.Uint32(2, "code"))
+	receipt.Failed = r.Uint32(3, "failed")
+	receipt.Fee = readAmount(r, 4, "fee")
+	r.Repeated(5, "results", MaxOperations, func(_ int, element []byte) error {
+		or := canonical.NewReader(element)
+		o := OperationResult{Amount: readAmount(or, 1, "amount")}
+		if or.OptionalFixed(2, "asset", o.Asset[:]) && o.Asset == (AssetID{}) {
+			or.Fail("asset", "explicit default")
+		}
+		receipt.Results = append(receipt.Results, o)
+		return or.Close()
+	})
+	return receipt, r.Close()
+}

@@ -1,0 +1,102 @@
+package ledger
+
+import (
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/canonical"
+)
+
+// SetPolicy replaces the authorisation policy of the signer's account. The address stays. Every key of the new policy
+// proves that somebody holds it, so that a mistyped key cannot lock an account; every transaction that was signed before
+// dies with the old policy's version.
+type SetPolicy struct {
+	Signer uint32   // index of the signer whose policy changes
+	Policy []byte   // canonical policy
+	Proofs [][]byte // a signature over PossessionPreimage by each key of Policy, in its order
+}
+
+func (s *SetPolicy) Kind() Kind { return KindSetPolicy }
+func (s *SetPolicy) By() uint32 { return s.Signer }
+
+func decodeSetPolicy(r *canonical.Reader) Operation {
+	s := &SetPolicy{Signer: r.Uint32(1, "signer"), Policy: r.Bytes(2, "policy", crypto.MaxPolicySize)}
+	r.Repeated(3, "proofs", crypto.MaxPolicyKeys, func(_ int, element []byte) error {
+		if len(element) == 0 || len(element) > MaxSignatureBytes {
+			return canonical.Errorf("", "%d bytes, want 1 to %d", len(element), MaxSignatureBytes)
+		}
+		s.Proofs = append(s.Proofs, element)
+		return nil
+	})
+	return s
+}
+
+func (s *SetPolicy) encode(w *canonical.Writer) {
+	w.Uint32(1, s.Signer)
+	w.Bytes(2, s.Policy)
+	for _, p := range s.Proofs {
+		w.Message(3, p)
+	}
+}
+
+func (s *SetPolicy) validate(b *Body) error {
+	policy, err := crypto.DecodePolicy(s.Policy)
+	if err != nil {
+		return canonical.In("policy", err)
+	}
+	if len(s.Proofs) != len(policy.Keys) {
+		return canonical.Errorf("proofs", "%d, the policy has %d keys", len(s.Proofs), len(policy.Keys))
+	}
+	for i, p := range s.Proofs {
+		if len(p) == 0 || len(p) > MaxSignatureBytes {
+			return canonical.Errorf(index("proofs", i), "%d bytes, want 1 to %d", len(p), MaxSignatureBytes)
+		}
+	}
+	// One change per signer keeps the version that the proofs name the same for every check of the transaction.
+	changes := 0
+	for _, op := range b.Operations {
+		if other, ok := op.(*SetPolicy); ok && other.Signer == s.Signer {
+			changes++
+		}
+	}
+	if changes > 1 {
+		return canonical.Errorf("signer", "signer %d changes its policy twice", s.Signer)
+	}
+	return nil
+}
+
+// PossessionPreimage returns the bytes that each key of a new policy signs: domain, network, address, hash of the new
+// policy, the policy version that the account will have, as uint32 big-endian.
+func PossessionPreimage(network crypto.Hash, account crypto.Address, policyHash crypto.Hash, newVersion uint32) []byte {
+	p := make([]byte, 0, len(crypto.DomainPossession)+32+32+32+4)
+	p = append(p, crypto.DomainPossession...)
+	p = append(p, network[:]...)
+	p = append(p, account[:]...)
+	p = append(p, policyHash[:]...)
+	return appendUint32(p, newVersion)
+}
+
+func (s *SetPolicy) verification(network crypto.Hash, b *Body, policyVersion uint32) []crypto.Check {
+	policy, err := crypto.DecodePolicy(s.Policy)
+	if err != nil {
+		panic("policy of a validated operation: " + err.Error())
+	}
+	message := PossessionPreimage(network, b.Signers[s.Signer].Address, policy.Hash(), policyVersion+1)
+	checks := make([]crypto.Check, len(policy.Keys))
+	for i, k := range policy.Keys {
+		checks[i] = crypto.Check{Scheme: k.Scheme, PublicKey: k.Public, Message: message, Signature: s.Proofs[i]}
+	}
+	return checks
+}
+
+func (s *SetPolicy) apply(x *execution) (OperationResult, Code) {
+	address := x.tx.Body.Signers[s.Signer].Address
+	account, _ := x.state.accounts.get(address) // exists: the signer was registered when the transaction was admitted
+	hash := crypto.DomainAddress.Hash(s.Policy)
+	if hash == account.Policy {
+		return OperationResult{}, PolicyUnchanged
+	}
+	account.Policy = hash
+	account.PolicyVersion++
+	x.state.accounts.put(address, account)
+	x.state.policies.put(hash, s.Policy)
+	return OperationResult{}, OK
+}
