@@ -22,7 +22,7 @@ func (c Check) Verify() bool {
 }
 
 // VerifyAll verifies many signatures in the calling goroutine and answers by index, for each what Verify answers. The
-// ed25519 ones go by batch, at about half of the price while all are good; a batch that fails is checked one by one.
+// ed25519 ones go by batch, at 0.6 of the price while all are good (BenchmarkVerifyAll); a batch that fails is checked one by one.
 func VerifyAll(checks []Check) []bool {
 	verdicts := make([]bool, len(checks))
 	batch := make([]int, 0, min(len(checks), ed25519BatchSize)) // indexes into checks
