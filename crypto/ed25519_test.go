@@ -1,9 +1,11 @@
 package crypto
 
 import (
+	"bytes"
 	"crypto/sha512"
 	"encoding/hex"
 	"math/big"
+	"strings"
 	"testing"
 
 	"github.com/hdevalence/ed25519consensus"
@@ -190,5 +192,38 @@ func TestEd25519RefusesWhatZIP215Refuses(t *testing.T) {
 	}
 	if err := CheckPublicKey(Ed25519, offCurve); err == nil {
 		t.Error("a key off the curve may register")
+	}
+}
+
+// All 38 strings whose y is not below the field prime, with either sign: those that decode are refused for that reason
+// and no other, though some of them have an order above 8.
+func TestEd25519RegistersCanonicalKeysOnly(t *testing.T) {
+	decoded, large := 0, 0
+	for low := 0xed; low <= 0xff; low++ {
+		for _, high := range []byte{0x7f, 0xff} {
+			key := append([]byte{byte(low)}, append(bytes.Repeat([]byte{0xff}, 30), high)...)
+			var y curve.CompressedEdwardsY
+			var point curve.EdwardsPoint
+			if _, err := y.SetBytes(key); err != nil {
+				t.Fatal(err)
+			}
+			err := CheckPublicKey(Ed25519, key)
+			if _, off := point.SetCompressedY(&y); off != nil {
+				if err == nil {
+					t.Errorf("%x is off the curve and registered", key)
+				}
+				continue
+			}
+			decoded++
+			if !point.IsSmallOrder() {
+				large++
+			}
+			if err == nil || !strings.Contains(err.Error(), "canonically") {
+				t.Errorf("%x: %v, want a word about its encoding", key, err)
+			}
+		}
+	}
+	if decoded < 10 || large == 0 {
+		t.Errorf("only %d of the strings decode, %d to points of large order", decoded, large)
 	}
 }
