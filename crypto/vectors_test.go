@@ -1,0 +1,149 @@
+package crypto
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The vectors under testdata/vectors are for other implementations, and hold this one to what it once published: a
+// difference is a change of the protocol, to be explained in the commit that makes it.
+//
+//	go test ./crypto -run Vectors -update
+
+var update = flag.Bool("update", false, "write the files under testdata instead of checking them")
+
+type keyVector struct {
+	Scheme    string `json:"scheme"`
+	Number    Scheme `json:"scheme_number"`
+	Seed      string `json:"seed"`
+	PublicKey string `json:"public_key"`
+	Weight    uint32 `json:"weight"`
+	Signature string `json:"signature"` // of the message of the account
+}
+
+type accountVector struct {
+	Name        string      `json:"name"`
+	Threshold   uint32      `json:"threshold"`
+	Keys        []keyVector `json:"keys"` // in the order of the policy
+	Policy      string      `json:"policy"`
+	AddressHash Hash        `json:"address_hash"`
+	Address     Address     `json:"address"`
+	Message     string      `json:"message"`
+}
+
+func accountVectors(t *testing.T) []accountVector {
+	t.Helper()
+	var vectors []accountVector
+	add := func(name string, threshold uint32, schemes ...Scheme) {
+		v := accountVector{Name: name, Threshold: threshold, Message: hex.EncodeToString(append([]byte(DomainTx), name...))}
+		message, _ := hex.DecodeString(v.Message)
+		var keys []Key
+		private := map[string]PrivateKey{}
+		for i, s := range schemes {
+			k, err := NewPrivateKey(s, bytes.Repeat([]byte{byte(i + 1)}, SeedSize))
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, Key{s, k.Public(), uint32(i + 1)})
+			private[string(k.Public())] = k
+		}
+		p, err := NewPolicy(threshold, keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range p.Keys {
+			signer := private[string(k.Public)]
+			signature, err := signer.Sign(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.Keys = append(v.Keys, keyVector{
+				k.Scheme.String(), k.Scheme, hex.EncodeToString(signer.Seed()), hex.EncodeToString(k.Public), k.Weight,
+				hex.EncodeToString(signature),
+			})
+		}
+		v.Policy, v.AddressHash, v.Address = hex.EncodeToString(p.Encode()), p.Hash(), p.Address()
+		vectors = append(vectors, v)
+	}
+	for _, s := range Schemes() {
+		add("single "+s.String(), 1, s)
+	}
+	add("hybrid of ed25519 and ml-dsa-65", 3, Ed25519, MLDSA65)
+	add("weighted, all schemes", 7, MLDSA65, MLDSA44, Secp256k1, Ed25519)
+	return vectors
+}
+
+func TestVectorsAccounts(t *testing.T) {
+	vectors := accountVectors(t)
+	compareVectors(t, "accounts.json", "seed -> public key -> policy -> address, and signatures over a message; bytes in hex", vectors)
+
+	// The vectors must be good by the public rules too, not only stable.
+	for _, v := range vectors {
+		encoded, _ := hex.DecodeString(v.Policy)
+		p, err := DecodePolicy(encoded)
+		if err != nil || p.Address() != v.Address || p.Threshold != v.Threshold || len(p.Keys) != len(v.Keys) {
+			t.Fatalf("%s: %v", v.Name, err)
+		}
+		message, _ := hex.DecodeString(v.Message)
+		for i, k := range v.Keys {
+			signature, _ := hex.DecodeString(k.Signature)
+			if !(Check{k.Number, p.Keys[i].Public, message, signature}).Verify() {
+				t.Errorf("%s: signature %d does not verify", v.Name, i)
+			}
+		}
+	}
+}
+
+type ed25519Vector struct {
+	PublicKey string `json:"public_key"`
+	Message   string `json:"message"`
+	Signature string `json:"signature"`
+	Verifies  bool   `json:"verifies"`
+	Registers bool   `json:"registers"` // whether the key may enter a policy
+}
+
+func TestVectorsEd25519(t *testing.T) {
+	var vectors []ed25519Vector
+	for _, c := range edgeCases(t) {
+		vectors = append(vectors, ed25519Vector{
+			hex.EncodeToString(c.check.PublicKey), hex.EncodeToString(c.check.Message), hex.EncodeToString(c.check.Signature),
+			c.check.Verify(), CheckPublicKey(Ed25519, c.check.PublicKey) == nil,
+		})
+	}
+	compareVectors(t, "ed25519_zip215.json",
+		"196 pairs of small-order encodings of A and R with s = 0, then 64 pairs with all parts of small order", vectors)
+}
+
+func compareVectors(t *testing.T, name, comment string, vectors any) {
+	t.Helper()
+	got, err := json.MarshalIndent(struct {
+		Comment string `json:"comment"`
+		Vectors any    `json:"vectors"`
+	}{comment, vectors}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	path := filepath.Join("testdata", "vectors", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs from what is computed now; -update writes it, and the commit says why", path)
+	}
+}
