@@ -274,8 +274,10 @@ func (s *Store) stageFlat(p *part, writes []Write, t *writerTree) error {
 		p.undo = appendUndo(p.undo, w.Key, old)
 		if w.Value == nil {
 			if t != nil {
-				if _, removed, err := t.tree.Remove(w.Key); err != nil || !removed {
-					return fmt.Errorf("remove key %x: it was there: %t: %w", w.Key, removed, err)
+				if _, removed, err := t.tree.Remove(w.Key); err != nil {
+					return fmt.Errorf("remove key %x: %w", w.Key, err)
+				} else if !removed {
+					return fmt.Errorf("remove key %x: %w: it has a flat row but no leaf", w.Key, ErrMismatch)
 				}
 			}
 			if err := p.batch.Delete(row, nil); err != nil {
@@ -287,9 +289,10 @@ func (s *Store) stageFlat(p *part, writes []Write, t *writerTree) error {
 			// The tree keeps key and value in its cache: give it copies, so that neither the caller's later writing
 			// nor the block's bytes behind the slices stay with it.
 			key, value := bytes.Clone(w.Key), bytes.Clone(w.Value)
-			if updated, err := t.tree.Set(key, value); err != nil || updated != (old != nil) {
-				return fmt.Errorf("set key %x: it was there in the tree: %t, in the flat rows: %t: %w",
-					w.Key, updated, old != nil, err)
+			if had, err := t.tree.Set(key, value); err != nil {
+				return fmt.Errorf("set key %x: %w", w.Key, err)
+			} else if had != (old != nil) {
+				return fmt.Errorf("set key %x: %w: had a leaf: %t, had a flat row: %t", w.Key, ErrMismatch, had, old != nil)
 			}
 		}
 		if err := p.batch.Set(row, w.Value, nil); err != nil {
