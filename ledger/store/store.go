@@ -37,6 +37,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cosmos/iavl"
+
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 var (
@@ -59,7 +61,7 @@ var (
 
 // Write is one change of state. A nil Value deletes the key. A Value that is not nil may not be empty in the state: ICS-23
 // can prove neither an empty value nor the absence of a key next to one.
-type Write struct{ Key, Value []byte }
+type Write = ledger.Write
 
 const (
 	// maxKeyBytes bounds a state or index key. The ledger's longest are three 32-byte ids and a few counters.
