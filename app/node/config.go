@@ -377,13 +377,13 @@ func (c Config) pool() mempool.Config {
 
 // fixed are the settings of CometBFT that the ledger depends on, with the reason.
 var fixed = map[string]string{
-	"mempool.type":                      "the mempool is the application's",
-	"consensus.create_empty_blocks":     "with the application's mempool the chain would stop for ever",
+	"mempool.type":                       "the mempool is the application's",
+	"consensus.create_empty_blocks":      "with the application's mempool the chain would stop for ever",
 	"consensus.double_sign_check_height": "set double_sign_check_height in [consensus]: the node's own check tells its own signatures from another node's",
-	"blocksync.adaptive_sync":           "a validator could sign twice",
-	"rpc.laddr":                         "set listen in [rpc]: the node serves CometBFT's RPC itself",
-	"db_backend":                        "CometBFT's databases are on Pebble",
-	"storage.discard_abci_responses":    "clients need the results of past blocks",
+	"blocksync.adaptive_sync":            "a validator could sign twice",
+	"rpc.laddr":                          "set listen in [rpc]: the node serves CometBFT's RPC itself",
+	"db_backend":                         "CometBFT's databases are on Pebble",
+	"storage.discard_abci_responses":     "clients need the results of past blocks",
 }
 
 // Comet derives CometBFT's configuration: its defaults, what the ledger needs, the operator's settings, and last the

@@ -168,4 +168,3 @@ func (n *Node) submit(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, s)
 	}
 }
-
