@@ -103,14 +103,16 @@ func Open(dir string, options ...Option) (*Store, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open keystore %s: not a folder", dir)
 	}
-	if open(info) {
+	if othersMay(info) {
 		return nil, fmt.Errorf("open keystore %s: others may enter it (mode %#o); run: chmod 700 %s", dir, info.Mode().Perm(), dir)
 	}
 	return s, nil
 }
 
-// open tells whether group or others have any right. Windows has no such bits, and Go reports all of them as set.
-func open(info fs.FileInfo) bool { return runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 }
+// othersMay tells whether group or others have any right. Windows has no such bits, and Go reports all of them as set.
+func othersMay(info fs.FileInfo) bool {
+	return runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
+}
 
 // Info is what a key file says without the passphrase. Only the passphrase proves it: before trusting the address of a
 // folder that others could write to, Unlock.
@@ -258,7 +260,7 @@ func (s *Store) read(name string) ([]byte, keyFile, crypto.Policy, error) {
 		return fail(err)
 	case !info.Mode().IsRegular(): // a link could lead out of the folder, a pipe would block
 		return fail(fmt.Errorf("%w: not a regular file", ErrDamaged))
-	case open(info):
+	case othersMay(info):
 		return fail(fmt.Errorf("others may read %s (mode %#o); run: chmod 600 %s", s.path(name), info.Mode().Perm(), s.path(name)))
 	case info.Size() > maxFileSize:
 		return fail(fmt.Errorf("%w: %d bytes, at most %d", ErrDamaged, info.Size(), maxFileSize))
