@@ -367,3 +367,11 @@ func BenchmarkDecodePolicy(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkDomainHash(b *testing.B) {
+	part := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		DomainShard.Hash(part, part[:8])
+	}
+}
