@@ -35,6 +35,7 @@ type endpoint struct {
 	name      string
 	chainID   string
 	fetch     func(ctx context.Context, height int64) (*types.LightBlock, error)
+	report    func(ctx context.Context, evidence types.Evidence) error
 	witnessed *witnessed
 	coolUntil time.Time // guarded by Client.mu
 }
@@ -56,9 +57,14 @@ func dial(chainID, address string, w *witnessed) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &endpoint{name: address, chainID: chainID, witnessed: w, fetch: func(ctx context.Context, height int64) (*types.LightBlock, error) {
-		return fetch(ctx, client, height)
-	}}, nil
+	return &endpoint{
+		name: address, chainID: chainID, witnessed: w,
+		fetch: func(ctx context.Context, height int64) (*types.LightBlock, error) { return fetch(ctx, client, height) },
+		report: func(ctx context.Context, evidence types.Evidence) error {
+			_, err := client.BroadcastEvidence(ctx, evidence)
+			return err
+		},
+	}, nil
 }
 
 // bounded cuts answers off at maxAnswer, for the RPC client reads to the end whatever comes.
@@ -137,9 +143,13 @@ func bad(format string, args ...any) error {
 func (e *endpoint) String() string  { return e.name }
 func (e *endpoint) ChainID() string { return e.chainID }
 
-// ReportEvidence does nothing: which endpoints disagree is told to the user, who knows the operators, and evidence of
-// validators' faults is the nodes' to send.
-func (e *endpoint) ReportEvidence(context.Context, types.Evidence) error { return nil }
+// ReportEvidence hands the node evidence that validators signed a fork, which only a light client may have seen.
+// cometbft's detector calls it with the other endpoint's blocks.
+func (e *endpoint) ReportEvidence(ctx context.Context, evidence types.Evidence) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return e.report(ctx, evidence)
+}
 
 // wrong notes that the endpoint gave a block that does not verify, and returns the error.
 func (e *endpoint) wrong(err error) error {

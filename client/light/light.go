@@ -119,8 +119,7 @@ type Options struct {
 	Root          *Root
 	Logger        *slog.Logger // failovers, at level info; nil drops them
 
-	providers []provider.Provider // instead of Endpoints, for tests
-	now       func() time.Time    // the clock, for tests
+	now func() time.Time // the clock, for tests
 }
 
 // Header is a verified header. Its slices belong to the store and must not be changed.
@@ -180,9 +179,6 @@ func Open(ctx context.Context, options Options) (*Client, error) {
 		}
 		c.endpoints = append(c.endpoints, e)
 	}
-	for _, p := range o.providers {
-		c.endpoints = append(c.endpoints, &endpoint{name: fmt.Sprint(p), chainID: o.ChainID, fetch: p.LightBlock, witnessed: c.witnessed})
-	}
 	var networkID []byte
 	if o.Genesis != nil {
 		networkID = o.Genesis.NetworkID
@@ -225,7 +221,7 @@ func checkOptions(o *Options) error {
 		return fmt.Errorf("light client: chain id %q, want 1 to %d bytes", o.ChainID, types.MaxChainIDLen)
 	case o.TrustPeriod < 0 || o.MaxClockDrift < 0:
 		return fmt.Errorf("light client: trust period %v and clock drift %v, want positive ones", o.TrustPeriod, o.MaxClockDrift)
-	case len(o.Endpoints)+len(o.providers) == 0:
+	case len(o.Endpoints) == 0:
 		return errors.New("light client: no endpoint is given")
 	}
 	return nil
@@ -548,7 +544,13 @@ func verdict(faults []fault, last error) error {
 }
 
 // verify obtains one block that is not in the store by the asked endpoints. It wants c.mu.
-func (c *Client) verify(ctx context.Context, asked []*endpoint, height int64) (*types.LightBlock, error) {
+func (c *Client) verify(ctx context.Context, asked []*endpoint, height int64) (block *types.LightBlock, err error) {
+	defer func() {
+		// Blocks of strangers are verified here, by code that panics on what it thinks impossible.
+		if r := recover(); r != nil {
+			block, err = nil, asked[0].wrong(fmt.Errorf("block %d: %v", height, r))
+		}
+	}()
 	first, err := c.store.FirstLightBlockHeight()
 	if err != nil {
 		return nil, err
@@ -581,13 +583,19 @@ func (c *Client) verify(ctx context.Context, asked []*endpoint, height int64) (*
 		}
 		c.active = slices.Clone(asked)
 	}
-	block, err := c.comet.VerifyLightBlockAtHeight(ctx, height, c.options.now())
+	block, err = c.comet.VerifyLightBlockAtHeight(ctx, height, c.options.now())
 	if err == nil {
 		return block, nil
 	}
 	if _, old := errors.AsType[cmtlight.ErrOldHeaderExpired](err); old && height < latest.Height {
 		// The trusted block below is too old to vouch; the one above vouches by its hash links.
 		return c.back(ctx, asked, height)
+	}
+	if _, failed := errors.AsType[cmtlight.ErrVerificationFailed](err); failed {
+		// It is the primary's block, which cometbft may have replaced meanwhile.
+		if primary, ok := c.comet.Primary().(*endpoint); ok {
+			return nil, primary.wrong(err)
+		}
 	}
 	return nil, err
 }
