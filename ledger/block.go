@@ -309,7 +309,7 @@ func (x *execution) charge(a admitted) {
 		} else {
 			x.state.useNonce(x.tx.Body.ValidUntil, s.Address, s.Nonce)
 		}
-		if !a.signers[i].known {
+		if !a.signers[i].known && s.Policy != nil { // nil: another account brought the policy into the state
 			x.state.policies.put(account.Policy, s.Policy)
 		}
 		x.state.accounts.put(s.Address, account)
