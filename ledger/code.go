@@ -76,7 +76,7 @@ var explanations = []Explanation{
 	{SupplyExceeded, "supply_exceeded", "The issuer would pass the asset's maximum supply.", "Issue less."},
 	{CounterOverflow, "counter_overflow", "A counter of a line would pass 2^128 - 1.", "Use another account."},
 	{AssetCreationClosed, "asset_creation_closed", "The parameters allow only certain accounts to create assets, and this is none of them.", "Ask one of them."},
-	{AssetExists, "asset_exists", "An asset with this code exists.", "Choose another code."},
+	{AssetExists, "asset_exists", "An asset with this code, or with the id that it would have, exists.", "Choose another code."},
 	{PolicyUnchanged, "policy_unchanged", "The new policy is the account's present one.", "Nothing to do."},
 }
 
