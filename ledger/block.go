@@ -227,8 +227,8 @@ func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code)
 			code = firstCode(code, PolicyMismatch)
 			continue
 		}
-		policy, err := crypto.DecodePolicy(bytes)
-		if err != nil { // the bytes are from the state or were validated with the body
+		policy, err := crypto.DecodeRegisteredPolicy(bytes)
+		if err != nil { // the bytes are from the state or were validated with the body, keys and all
 			panic(fmt.Sprintf("policy %s of account %s does not decode: %s", st.account.Policy, s.Address, err))
 		}
 		st.policy = policy
