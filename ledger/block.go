@@ -219,7 +219,13 @@ func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code)
 		}
 		bytes := s.Policy
 		if bytes == nil {
-			if bytes, _ = b.state.policies.get(st.account.Policy); bytes == nil {
+			// An account without a row always brings its policy. The state may hold it for another account, but which
+			// policies stand beside the trees without an account that refers to them is committed to by nothing: a
+			// decision that hangs on one would split nodes that restored different snapshots.
+			if st.known {
+				bytes, _ = b.state.policies.get(st.account.Policy)
+			}
+			if bytes == nil {
 				code = firstCode(code, PolicyUnknown)
 				continue
 			}
@@ -313,7 +319,7 @@ func (x *execution) charge(a admitted) {
 		} else {
 			x.state.useNonce(x.tx.Body.ValidUntil, s.Address, s.Nonce)
 		}
-		if !a.signers[i].known && s.Policy != nil { // nil: another account brought the policy into the state
+		if !a.signers[i].known { // and so the transaction carries the policy
 			x.state.policies.put(account.Policy, s.Policy)
 		}
 		x.state.accounts.put(s.Address, account)

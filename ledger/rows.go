@@ -148,7 +148,9 @@ type LineKey struct {
 func AccountRow(a crypto.Address) []byte { return append([]byte{rowAccount}, a[:]...) }
 
 // LineRow returns the key of a line's row.
-func LineRow(k LineKey) []byte { return append(append([]byte{rowLine}, k.Account[:]...), k.Asset[:]...) }
+func LineRow(k LineKey) []byte {
+	return append(append([]byte{rowLine}, k.Account[:]...), k.Asset[:]...)
+}
 
 // AssetRow returns the key of an asset's row.
 func AssetRow(id AssetID) []byte { return append([]byte{rowAsset}, id[:]...) }
