@@ -256,6 +256,10 @@ func (b *Body) Encode() []byte {
 	if err := b.Validate(); err != nil {
 		panic("encoding an invalid body: " + err.Error())
 	}
+	return b.encode()
+}
+
+func (b *Body) encode() []byte {
 	w := canonical.NewWriter(nil)
 	w.Uint32(1, txVersion)
 	for _, s := range b.Signers {
