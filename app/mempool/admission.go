@@ -158,7 +158,7 @@ func (p *Pool) decode(batch []*arrival) []*arrival {
 			p.answer(a, Verdict{ID: e.id})
 		}
 	}
-	full := p.waiting.full()
+	full := !p.waiting.fits(1, true)
 	p.mu.Unlock()
 	for _, a := range batch {
 		switch {
@@ -213,115 +213,135 @@ func (p *Pool) judge(live []*arrival) (again []*arrival) {
 		return nil // admit answers
 	}
 	defer release()
-	verifier := &collect{}
-	var block *ledger.Block
-	candidates := make([]candidate, 0, len(live))
-	auths := make([]ledger.Authorization, 0, len(live))
+	x := &examination{state: state, last: last}
+	var candidates []*candidate
 	for _, a := range live {
-		if block == nil {
-			if block, err = ledger.NewBlock(state, last, verifier); err != nil {
-				p.log.Error("reading the state to admit transactions; they are turned away", "error", err)
-				return nil
-			}
-		}
-		*verifier = collect{}
-		c, v, err := p.examine(state, last, block, verifier, a)
+		c, v, err := p.examine(x, a)
 		switch {
 		case err != nil:
 			p.log.Error("reading the state to admit transactions; they are turned away", "error", err)
 			return nil
 		case v.Code != ledger.OK:
+			v.ID = c.id
 			p.answer(a, v)
-			if v.Code == ledger.Malformed { // it has panicked, and may have left the block half done
-				block = nil
-			}
 		default:
 			candidates = append(candidates, c)
-			auths = append(auths, verifier.asked)
 		}
+	}
+	// settle asks the pool about each candidate and keeps those that it welcomes.
+	settle := func(ask func(*candidate) (standing, Verdict)) {
+		kept := candidates[:0]
+		for _, c := range candidates {
+			s, v := ask(c)
+			v.ID = c.id
+			switch s {
+			case welcome:
+				kept = append(kept, c)
+			case stale:
+				again = append(again, c.arrival)
+			case known:
+				p.counts.Duplicates.Add(1)
+				p.answer(c.arrival, v)
+			case unwanted:
+				p.answer(c.arrival, v)
+			}
+		}
+		candidates = kept
+	}
+	p.mu.Lock()
+	settle(p.waiting.consider)
+	p.mu.Unlock()
+
+	auths := make([]ledger.Authorization, len(candidates))
+	for i, c := range candidates {
+		auths[i] = c.authorization
 	}
 	good := p.cache.VerifyMany(auths, 1) // the workers are the parallelism
-	verdicts := make([]Verdict, len(candidates))
-	stale := make([]bool, len(candidates))
+	now, next := p.now(), 0
 	p.mu.Lock()
-	now := p.now()
-	for i := range candidates {
-		c := &candidates[i]
-		if !good[i] {
-			e, _ := ledger.Explain(ledger.SignatureInvalid)
-			verdicts[i] = refused(ledger.SignatureInvalid, "%s", e.Meaning)
-			verdicts[i].ID = c.id
-			continue
+	settle(func(c *candidate) (standing, Verdict) {
+		if next++; !good[next-1] {
+			return unwanted, refusal(ledger.SignatureInvalid)
 		}
-		verdicts[i], stale[i] = p.waiting.enter(c, now)
-		switch {
-		case stale[i], verdicts[i].Code != ledger.OK:
-		case c.known:
-			p.counts.Duplicates.Add(1)
-		default:
-			p.counts.Accepted.Add(1)
-		}
-	}
+		return p.waiting.enter(c, now)
+	})
 	p.signal()
 	p.mu.Unlock()
-	for i, c := range candidates {
-		if stale[i] {
-			again = append(again, c.arrival)
-		} else {
-			p.answer(c.arrival, verdicts[i])
-		}
+	p.counts.Accepted.Add(uint64(len(candidates)))
+	for _, c := range candidates {
+		p.answer(c.arrival, Verdict{ID: c.id})
 	}
 	return again
 }
 
-// examine asks the ledger everything about a transaction but its signatures, which verifier collects.
-func (p *Pool) examine(state ledger.Reader, last ledger.Header, block *ledger.Block, verifier *collect, a *arrival) (c candidate, v Verdict, err error) {
+func refusal(code ledger.Code) Verdict {
+	e, _ := ledger.Explain(code)
+	return refused(code, "%s %s", e.Meaning, e.Remedy)
+}
+
+// examination is one batch's look at the state. It belongs to one goroutine.
+type examination struct {
+	state    ledger.Reader
+	last     ledger.Header
+	block    *ledger.Block // nil: to be begun
+	verifier collect
+	asset    ledger.Asset // that fees are paid in
+}
+
+func (x *examination) begin() (err error) {
+	if x.block, err = ledger.NewBlock(x.state, x.last, &x.verifier); err != nil {
+		return err
+	}
+	return readRow(x.state, ledger.AssetRow(x.block.Parameters().FeeAsset), &x.asset, ledger.DecodeAsset)
+}
+
+// examine asks the ledger everything about a transaction but its signatures, and collects these. An error is a failure of
+// the state.
+func (p *Pool) examine(x *examination, a *arrival) (c *candidate, v Verdict, err error) {
+	c = &candidate{arrival: a, height: x.last.Height}
 	defer func() {
 		if r := recover(); r != nil {
 			p.panicked(r, a)
 			v, err = refused(ledger.Malformed, "the transaction could not be judged"), nil
+			x.block = nil // may be half changed
 		}
 	}()
-	c = candidate{arrival: a, id: a.tx.ID(block.Network().ID), height: last.Height}
-	code, err := checkTx(block, a.tx, p.cfg.MaxGap)
+	if x.block == nil {
+		if err := x.begin(); err != nil {
+			return c, v, err
+		}
+	}
+	c.id = a.tx.ID(x.block.Network().ID)
+	x.verifier = collect{}
+	code, err := checkTx(x.block, a.tx, p.cfg.MaxGap)
 	if err != nil {
 		return c, v, fmt.Errorf("checking transaction %s: %w", c.id, err)
 	}
 	if code != ledger.OK {
-		e, _ := ledger.Explain(code)
-		v = refused(code, "%s %s", e.Meaning, e.Remedy)
-		v.ID = c.id
-		return c, v, nil
+		return c, refusal(code), nil
 	}
-	if !verifier.any {
+	if !x.verifier.any {
 		panic("the ledger accepted a transaction without asking for its signatures")
 	}
+	c.authorization = x.verifier.asked
 	body := &a.tx.Body
-	c.used = make([]uint64, len(body.Signers))
-	for i, s := range body.Signers {
-		if s.Sequence == 0 {
-			continue
-		}
+	for _, s := range body.Signers {
 		var account ledger.Account
-		if err := readRow(state, ledger.AccountRow(s.Address), &account, ledger.DecodeAccount); err != nil {
+		if err := readRow(x.state, ledger.AccountRow(s.Address), &account, ledger.DecodeAccount); err != nil {
 			return c, v, err
 		}
-		c.used[i] = account.Sequence
+		c.keys = append(c.keys, keyOf(body, s))
+		c.used = append(c.used, account.Sequence)
 	}
-	params := block.Parameters()
-	c.fee = params.Fee(len(a.raw), len(body.Operations), ledger.VerificationCost(verifier.asked.Checks))
-	if c.fee.IsZero() {
-		return c, v, nil
-	}
+	params := x.block.Parameters()
 	payer := body.Signers[0].Address
+	c.fee = params.Fee(len(a.raw), len(body.Operations), ledger.VerificationCost(c.authorization.Checks))
+	c.issues = payer == x.asset.Issuer
 	var line ledger.Line
-	if err := readRow(state, ledger.LineRow(ledger.LineKey{Account: payer, Asset: params.FeeAsset}), &line, ledger.DecodeLine); err != nil {
+	if err := readRow(x.state, ledger.LineRow(ledger.LineKey{Account: payer, Asset: params.FeeAsset}), &line, ledger.DecodeLine); err != nil {
 		return c, v, err
 	}
 	c.funds = line.Available()
-	if c.fee.Cmp(c.funds) > 0 {
-		c.issues = true // the ledger found the fee payable all the same: the payer issues the fee asset
-	}
 	return c, v, nil
 }
 

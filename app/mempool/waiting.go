@@ -100,12 +100,24 @@ type candidate struct {
 	arrival *arrival
 	id      crypto.Hash
 	height  uint64
+	keys    []replayKey   // by signer
 	used    []uint64      // by signer: the last sequence that its account has used
 	fee     ledger.Amount // that the ledger will charge
 	funds   ledger.Amount // that the payer has for fees
 	issues  bool          // the payer issues the fee asset and needs no funds
-	known   bool          // set by enter: it was in the pool already
+
+	authorization ledger.Authorization
 }
+
+// standing is what the pool says to a candidate.
+type standing int
+
+const (
+	welcome  standing = iota
+	known             // it is in the pool already
+	stale             // it has to be judged by a later state
+	unwanted          // the verdict says why
+)
 
 func newWaiting(cfg Config) *waiting {
 	return &waiting{cfg: cfg, recent: newRecent(),
@@ -113,59 +125,143 @@ func newWaiting(cfg Config) *waiting {
 		parked: list.New(), ages: list.New(), fresh: list.New(), later: list.New(), turns: list.New()}
 }
 
-// full tells whether there is no room that could be made either.
-func (w *waiting) full() bool {
-	return len(w.byID)-w.parked.Len() >= w.cfg.MaxTxs || w.bytes-w.parkedBytes >= w.cfg.MaxBytes
+// fits tells whether there is room for a transaction of so many bytes once all that may go for it has gone: what is
+// parked, when it is ready.
+func (w *waiting) fits(size int64, ready bool) bool {
+	count, bytes := len(w.byID), w.bytes
+	if ready {
+		count, bytes = count-w.parked.Len(), bytes-w.parkedBytes
+	}
+	return count < w.cfg.MaxTxs && bytes+size <= w.cfg.MaxBytes
 }
 
-// enter enters a verified transaction, or says why not. stale asks the caller to judge it anew by a later state.
-func (w *waiting) enter(c *candidate, now time.Time) (v Verdict, stale bool) {
+// consider tells what enter would do with a candidate if its signatures are good. It changes nothing, and is asked before
+// they are verified, so that a sender who is over its share costs no verification.
+func (w *waiting) consider(c *candidate) (standing, Verdict) {
 	tx := c.arrival.tx
-	defer func() { v.ID = c.id }()
 	if w.byID[c.id] != nil {
-		c.known = true
-		return v, false
+		return known, Verdict{}
 	}
 	// Blocks may have been committed since the state was opened. What they used up is remembered for a while.
 	if c.height+recentHeights < w.header.Height {
-		return v, true
+		return stale, Verdict{}
 	}
 	if u := tx.Body.ValidUntil; u != 0 && u*1000 <= w.header.UnixMillis {
-		return refused(ledger.Expired, "valid_until has passed in block %d", w.header.Height), false
+		return unwanted, refused(ledger.Expired, "valid_until has passed in block %d", w.header.Height)
 	}
-	keys := make([]replayKey, len(tx.Body.Signers))
-	for i, s := range tx.Body.Signers {
-		k := keyOf(&tx.Body, s)
-		keys[i] = k
-		if w.recent.rotated[s.Address] > c.height {
-			return v, true
+	ready := true
+	for i, k := range c.keys {
+		if w.recent.rotated[k.account] > c.height {
+			return stale, Verdict{}
 		}
-		taken := ledger.NonceUsed
+		taken, name := ledger.NonceUsed, "nonce"
 		if k.sequence != 0 {
-			taken = ledger.SequenceUsed
+			taken, name = ledger.SequenceUsed, "sequence"
 		}
-		if w.recent.uses(k) || k.sequence != 0 && w.accounts[s.Address] != nil && k.sequence < w.accounts[s.Address].next {
-			return refused(taken, "a transaction of %s with the same %s was committed in the meantime", s.Address, nameOf(k)), false
+		a := w.accounts[k.account]
+		if w.recent.uses(k) || a != nil && k.sequence != 0 && k.sequence < a.next {
+			return unwanted, refused(taken, "a transaction of %s with the same %s was committed in the meantime", k.account, name)
 		}
 		if other := w.byKey[k]; other != nil {
-			return refused(taken, "transaction %s of %s with the same %s waits already", other.id, s.Address, nameOf(k)), false
+			return unwanted, refused(taken, "transaction %s of %s with the same %s waits already", other.id, k.account, name)
+		}
+		if k.sequence != 0 {
+			first := w.next(k.account, c.used[i])
+			if a != nil {
+				first = a.chain
+			}
+			ready = ready && k.sequence == first
 		}
 	}
-	if v := w.makeRoom(c, keys); v.Code != ledger.OK {
-		return v, false
+	if !w.fits(int64(len(c.arrival.raw)), ready) {
+		return unwanted, turnedAway(Full, "the pool of waiting transactions is full; try again later")
 	}
-	w.insert(c, keys, now)
-	return v, false
+	for i, k := range c.keys {
+		a := w.accounts[k.account]
+		if a == nil {
+			continue
+		}
+		count, bytes, fees := a.count, a.bytes, a.fees
+		code := w.within(c, i, count, bytes, fees)
+		if code == ledger.OK {
+			continue
+		}
+		for _, e := range a.behind(k.sequence) { // makeRoom evicts as many of them as it must
+			count--
+			bytes -= e.size()
+			if e.accounts[0] == a {
+				fees, _ = fees.Sub(e.fee)
+			}
+		}
+		switch again := w.within(c, i, count, bytes, fees); again {
+		case ledger.OK:
+		case FeesHeld:
+			return unwanted, turnedAway(FeesHeld, "%s can pay %s in fees, the fee is %s, and what waits of the account takes %s; send more when some are committed or the account is funded",
+				a.address, c.funds, c.fee, a.fees)
+		default:
+			return unwanted, turnedAway(ShareUsed, "%s has %d transactions of %d bytes waiting, at most %d of %d; send more when some are committed",
+				a.address, a.count, a.bytes, w.cfg.MaxTxsPerSender, w.cfg.MaxBytesPerSender)
+		}
+	}
+	return welcome, Verdict{}
 }
 
-func nameOf(k replayKey) string {
-	if k.sequence != 0 {
-		return "sequence"
+// within tells which limit of signer number i a candidate would pass beside so much else of that account.
+func (w *waiting) within(c *candidate, i, count int, bytes int64, fees ledger.Amount) ledger.Code {
+	if count+1 > w.cfg.MaxTxsPerSender || bytes+int64(len(c.arrival.raw)) > w.cfg.MaxBytesPerSender {
+		return ShareUsed
 	}
-	return "nonce"
+	if i == 0 && !c.issues {
+		if total, ok := fees.Add(c.fee); !ok || total.Cmp(c.funds) > 0 {
+			return FeesHeld
+		}
+	}
+	return ledger.OK
 }
 
-// next returns an account's first unused sequence, of which the state said that the last used one is used.
+// behind returns the account's parked transactions behind a sequence, the last one first. They go for one with that
+// sequence when the account's share is used up, as it is what they wait for.
+func (a *account) behind(sequence uint64) (parked []*entry) {
+	if sequence == 0 {
+		return nil
+	}
+	for s, e := range a.sequenced {
+		if s > sequence && !e.ready {
+			parked = append(parked, e)
+		}
+	}
+	slices.SortFunc(parked, func(e, f *entry) int { return cmp.Compare(f.sequenceOf(a), e.sequenceOf(a)) })
+	return parked
+}
+
+func (e *entry) sequenceOf(a *account) uint64 { return e.keys[slices.Index(e.accounts, a)].sequence }
+
+// enter enters a candidate whose signatures are good, if it is welcome.
+func (w *waiting) enter(c *candidate, now time.Time) (standing, Verdict) {
+	s, v := w.consider(c)
+	if s != welcome {
+		return s, v
+	}
+	for i, k := range c.keys {
+		a := w.accounts[k.account]
+		if a == nil || w.within(c, i, a.count, a.bytes, a.fees) == ledger.OK {
+			continue
+		}
+		for _, e := range a.behind(k.sequence) {
+			w.evict(e)
+			if w.within(c, i, a.count, a.bytes, a.fees) == ledger.OK {
+				break
+			}
+		}
+	}
+	for !w.fits(int64(len(c.arrival.raw)), false) {
+		w.evict(w.parked.Front().Value.(*entry))
+	}
+	w.insert(c, now)
+	return welcome, Verdict{}
+}
+
+// next returns an account's first unused sequence, of which a state said what the last used one is.
 func (w *waiting) next(address crypto.Address, used uint64) uint64 {
 	if a := w.accounts[address]; a != nil {
 		return a.next
@@ -173,79 +269,13 @@ func (w *waiting) next(address crypto.Address, used uint64) uint64 {
 	return max(used, w.recent.sequences[address].sequence) + 1
 }
 
-// makeRoom sees to the limits: the senders' shares, the payer's funds, the pool. It evicts parked transactions for one that
-// is ready, and those of a sender for one with a lower sequence, as that is the one they wait for.
-func (w *waiting) makeRoom(c *candidate, keys []replayKey) Verdict {
-	size := int64(len(c.arrival.raw))
-	willBeReady := true
-	for i, k := range keys {
-		if k.sequence == 0 {
-			continue
-		}
-		first := w.next(k.account, c.used[i])
-		if a := w.accounts[k.account]; a != nil {
-			first = a.chain
-		}
-		willBeReady = willBeReady && k.sequence == first
-	}
-	for _, k := range keys {
-		for {
-			a := w.accounts[k.account]
-			if a == nil || a.count+1 <= w.cfg.MaxTxsPerSender && a.bytes+size <= w.cfg.MaxBytesPerSender {
-				break
-			}
-			last := a.lastParked()
-			if last == nil || k.sequence == 0 || k.sequence >= last.sequenceOf(a) {
-				return turnedAway(ShareUsed, "%s has %d transactions of %d bytes waiting, at most %d of %d; send more when some are committed",
-					k.account, a.count, a.bytes, w.cfg.MaxTxsPerSender, w.cfg.MaxBytesPerSender)
-			}
-			w.evict(last)
-		}
-	}
-	if payer := w.accounts[keys[0].account]; payer != nil && !c.issues {
-		if total, ok := payer.fees.Add(c.fee); !ok || total.Cmp(c.funds) > 0 {
-			return turnedAway(FeesHeld, "%s can pay %s in fees and what waits of it takes %s; send more when some are committed or the account is funded",
-				payer.address, c.funds, payer.fees)
-		}
-	}
-	fits := func(count int, bytes int64) bool {
-		return count+1 <= w.cfg.MaxTxs && bytes+size <= w.cfg.MaxBytes
-	}
-	if !fits(len(w.byID), w.bytes) && (!willBeReady || !fits(len(w.byID)-w.parked.Len(), w.bytes-w.parkedBytes)) {
-		return turnedAway(Full, "the pool of waiting transactions is full; try again later")
-	}
-	for !fits(len(w.byID), w.bytes) {
-		w.evict(w.parked.Front().Value.(*entry))
-	}
-	return Verdict{}
-}
-
-// lastParked returns the parked transaction with the account's highest sequence.
-func (a *account) lastParked() (last *entry) {
-	for _, e := range a.sequenced {
-		if !e.ready && (last == nil || e.sequenceOf(a) > last.sequenceOf(a)) {
-			last = e
-		}
-	}
-	return last
-}
-
-func (e *entry) sequenceOf(a *account) uint64 {
-	for i, b := range e.accounts {
-		if a == b {
-			return e.keys[i].sequence
-		}
-	}
-	return 0
-}
-
 func (w *waiting) evict(e *entry) {
 	w.remove(e)
 	w.evicted++
 }
 
-func (w *waiting) insert(c *candidate, keys []replayKey, now time.Time) {
-	tx := c.arrival.tx
+func (w *waiting) insert(c *candidate, now time.Time) {
+	tx, keys := c.arrival.tx, c.keys
 	w.arrivals++
 	e := &entry{tx: tx, hash: tx.Hash(), id: c.id, keys: keys, fee: c.fee, number: w.arrivals, arrived: now, own: c.arrival.own, inDying: -1}
 	w.byHash[e.hash], w.byID[e.id] = e, e
@@ -257,10 +287,6 @@ func (w *waiting) insert(c *candidate, keys []replayKey, now time.Time) {
 			a = &account{address: k.account, next: next, chain: next, sequenced: map[uint64]*entry{}, nonces: list.New()}
 			w.accounts[k.account] = a
 		}
-		// An account whose entries had nonces only did not need to know its sequence; the state did.
-		if k.sequence != 0 && a.next <= c.used[i] {
-			w.advance(a, c.used[i]+1)
-		}
 		e.accounts = append(e.accounts, a)
 		a.count++
 		a.bytes += e.size()
@@ -271,7 +297,7 @@ func (w *waiting) insert(c *candidate, keys []replayKey, now time.Time) {
 		}
 	}
 	payer := e.accounts[0]
-	payer.fees, _ = payer.fees.Add(e.fee) // makeRoom has found the sum payable, or the payer issues the asset: see below
+	payer.fees, _ = payer.fees.Add(e.fee) // no overflow: MaxTxs fees of less than 2^59
 	for _, op := range tx.Body.Operations {
 		if s, ok := op.(*ledger.SetPolicy); ok {
 			e.rotates = append(e.rotates, e.accounts[s.Signer])
@@ -525,37 +551,26 @@ func (w *waiting) forgetOld(now time.Time) (expired uint64) {
 
 // offer returns what is due to be sent to the peers, of at most maxBytes.
 func (w *waiting) offer(now time.Time, maxBytes int64) (txs [][]byte) {
+	room := maxBytes
 	take := func(e *entry, from *list.List) bool {
-		if size := protoSize(len(e.tx.Bytes())); size <= maxBytes {
-			maxBytes -= size
-		} else if len(txs) > 0 || e.offered.IsZero() {
-			// One that is larger than a whole message can never be sent; the others must not wait behind it.
-			return len(txs) == 0 && w.postpone(e, from, now)
-		} else {
-			return w.postpone(e, from, now)
+		size := protoSize(len(e.tx.Bytes()))
+		if size > room && size <= maxBytes {
+			return false // goes into the next message
 		}
-		txs = append(txs, e.tx.Bytes())
-		return w.postpone(e, from, now)
+		if size <= maxBytes { // one that is larger than a message can never be sent, and nothing waits behind it
+			room -= size
+			txs = append(txs, e.tx.Bytes())
+		}
+		from.Remove(e.inOffers)
+		e.offered, e.due = now, now.Add(w.cfg.OfferAgainAfter)
+		e.inOffers = w.later.PushBack(e)
+		return true
 	}
-	for f := w.fresh.Front(); f != nil; f = w.fresh.Front() {
-		if !take(f.Value.(*entry), w.fresh) {
-			return txs
-		}
+	for f := w.fresh.Front(); f != nil && take(f.Value.(*entry), w.fresh); f = w.fresh.Front() {
 	}
-	for f := w.later.Front(); f != nil && !now.Before(f.Value.(*entry).due); f = w.later.Front() {
-		if !take(f.Value.(*entry), w.later) {
-			return txs
-		}
+	for f := w.later.Front(); f != nil && !now.Before(f.Value.(*entry).due) && take(f.Value.(*entry), w.later); f = w.later.Front() {
 	}
 	return txs
-}
-
-// postpone notes that an entry was offered and when it is due again.
-func (w *waiting) postpone(e *entry, from *list.List, now time.Time) bool {
-	from.Remove(e.inOffers)
-	e.offered, e.due = now, now.Add(w.cfg.OfferAgainAfter)
-	e.inOffers = w.later.PushBack(e)
-	return true
 }
 
 // protoSize is what a transaction of n bytes takes in a block: see types.ComputeProtoSizeForTxs of CometBFT. A tag of one
