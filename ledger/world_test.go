@@ -137,12 +137,12 @@ func (w *world) begin() error {
 	for _, a := range accounts {
 		slices.SortFunc(a.Balances, func(a, b GenesisBalance) int { return strings.Compare(a.Asset, b.Asset) })
 	}
-	writes, _, err := w.genesis.Writes()
+	outcome, _, err := w.genesis.Outcome()
 	if err != nil {
 		return err
 	}
 	w.memory = Memory{}
-	w.memory.Apply(writes)
+	w.memory.Apply(outcome.Writes)
 	w.millis, w.height = w.genesis.UnixNanos/1e6, w.genesis.InitialHeight-1
 	w.audit()
 	return nil
