@@ -10,9 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app"
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
@@ -54,7 +53,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return err
 	}
 	defer release()
-	genesis, err := LoadGenesis(home.Genesis())
+	doc, err := genesis.Load(home.Genesis())
 	if err != nil {
 		return err
 	}
@@ -73,13 +72,13 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		Dir: home.App(), Version: version, Logger: log, Mempool: c.pool(),
 		IdleBlockInterval: time.Duration(c.Consensus.IdleBlockInterval),
 		Store: store.Options{CacheBytes: int64(c.Store.CacheMB) << 20, TreeCacheNodes: c.Store.TreeCacheNodes, KeepVersions: c.Store.KeepVersions,
-			InitialHeight: uint64(genesis.InitialHeight), OnFatal: func(err error) { n.fail(fmt.Errorf("the application's database failed: %w", err)) }},
+			InitialHeight: uint64(doc.InitialHeight), OnFatal: func(err error) { n.fail(fmt.Errorf("the application's database failed: %w", err)) }},
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.app.Close()) }()
-	if err := n.checkNetwork(genesis); err != nil {
+	if err := n.checkNetwork(doc); err != nil {
 		return err
 	}
 
@@ -99,7 +98,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		commit: func(h int64) *types.Commit { return n.comet.BlockStore().LoadSeenCommit(h) }, forbidden: n.fail}
 	n.comet, err = cmtnode.NewNodeWithContext(ctx, cc, signer, nodeKey,
 		app.ClientCreator(n.app, func(call string, cause any) { n.fail(fmt.Errorf("%s failed: %v", call, cause)) }),
-		func() (*types.GenesisDoc, error) { return genesis, nil },
+		func() (*types.GenesisDoc, error) { return doc, nil },
 		databases.Open, cmtnode.DefaultMetricsProvider(cc.Instrumentation), logger)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -111,7 +110,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return err
 	}
 	defer n.server.close()
-	log.Info("start node", "home", string(home), "chain", genesis.ChainID, "height", n.app.Store().Height(), "node_id", string(nodeKey.ID()),
+	log.Info("start node", "home", string(home), "chain", doc.ChainID, "height", n.app.Store().Height(), "node_id", string(nodeKey.ID()),
 		"validator", publicKey.Address().String(), "key_type", publicKey.Type(), "rpc", n.server.address, "p2p", c.P2P.Listen, "version", version)
 	if err := n.comet.Start(); err != nil {
 		return fmt.Errorf("starting the consensus node: %w", err)
@@ -156,7 +155,7 @@ func (n *Node) fail(err error) {
 }
 
 // checkNetwork refuses a data folder that belongs to another network than the genesis file.
-func (n *Node) checkNetwork(genesis *types.GenesisDoc) error {
+func (n *Node) checkNetwork(doc *types.GenesisDoc) error {
 	if n.app.Store().Height() == 0 {
 		return nil
 	}
@@ -164,7 +163,7 @@ func (n *Node) checkNetwork(genesis *types.GenesisDoc) error {
 	if err != nil {
 		return fmt.Errorf("reading which network the state belongs to: %w", err)
 	}
-	want, err := NetworkOf(genesis)
+	want, err := genesis.NetworkOf(doc)
 	if err != nil {
 		return err
 	}
@@ -190,23 +189,4 @@ func (n *Node) watch(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// LoadGenesis reads and checks a genesis file. CometBFT's reader ignores unknown keys of its own part; ours does not.
-func LoadGenesis(path string) (*types.GenesisDoc, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is missing: get the genesis file of the network from another operator, or begin a network of your own with `pacioli init`", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the genesis file: %w", err)
-	}
-	doc, err := types.GenesisDocFromJSON(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if _, err := NetworkOf(doc); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return doc, nil
 }
