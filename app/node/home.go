@@ -90,12 +90,8 @@ func NewHome(h Home, c Config, keyType string) (types.GenesisValidator, error) {
 			return none, fmt.Errorf("making the home folder: %w", err)
 		}
 	}
-	text, err := c.Encode()
-	if err != nil {
-		return none, fmt.Errorf("encoding the configuration: %w", err)
-	}
-	if err := os.WriteFile(h.Config(), text, 0o600); err != nil {
-		return none, fmt.Errorf("writing the configuration: %w", err)
+	if err := h.SaveConfig(c); err != nil {
+		return none, err
 	}
 	if _, err := p2p.LoadOrGenNodeKey(h.NodeKey()); err != nil {
 		return none, fmt.Errorf("making the node key: %w", err)
@@ -103,6 +99,21 @@ func NewHome(h Home, c Config, keyType string) (types.GenesisValidator, error) {
 	pv := privval.NewFilePV(key, h.ValidatorKey(), h.SignState())
 	pv.Save()
 	return types.GenesisValidator{Address: key.PubKey().Address(), PubKey: key.PubKey(), Power: 1, Name: c.Node.Moniker}, nil
+}
+
+// SaveConfig writes the configuration, over one that is there.
+func (h Home) SaveConfig(c Config) error {
+	text, err := c.Encode()
+	if err != nil {
+		return fmt.Errorf("encoding the configuration: %w", err)
+	}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("making the home folder: %w", err)
+	}
+	if err := os.WriteFile(h.Config(), text, 0o600); err != nil {
+		return fmt.Errorf("writing the configuration: %w", err)
+	}
+	return nil
 }
 
 // ID returns the node's id.
