@@ -275,11 +275,23 @@ func TestAddressErrorsSayWhatIsWrong(t *testing.T) {
 	padding[52] |= 1
 	wrong := []byte(text)
 	wrong[20] = map[bool]byte{true: 'p', false: 'q'}[wrong[20] == 'q']
+	// A valid string of two characters less, made up to 63 bytes with a Kelvin sign in the place of a K.
+	var kelvin string
+	for i := byte(0); kelvin == ""; i++ {
+		short := strings.ToUpper(with(bech32.EncodeM, "pac", append([]byte{1, i}, symbols[:49]...)...))
+		if at := strings.LastIndexByte(short, 'K'); at > 0 {
+			kelvin = short[:at] + "\u212a" + short[at+1:]
+		}
+	}
+	if len(kelvin) != AddressLength {
+		t.Fatalf("%q has %d bytes", kelvin, len(kelvin))
+	}
 	for input, want := range map[string]string{
+		kelvin:                 "bech32 alphabet",
 		"":                     `does not begin with "pac1"`,
 		"hello":                `does not begin with "pac1"`,
 		text[4:]:               `does not begin with "pac1"`,
-		" " + text:             `does not begin with "pac1"`,
+		" " + text:             "bech32 alphabet",
 		text[:62]:              "62 characters, want 63",
 		text + "q":             "64 characters, want 63",
 		string(wrong):          "bad checksum",

@@ -127,7 +127,7 @@ func TestSecp256k1RefusesEverySecondForm(t *testing.T) {
 	if s.IsOverHalfOrder() {
 		t.Fatal("signed with high s")
 	}
-	n := secp256k1.S256().N
+	n := secp256k1.Params().N
 	replace := func(r, s []byte) Check {
 		c := good
 		c.Signature = append(bytes.Clone(r), s...)

@@ -332,6 +332,11 @@ func TestHostileState(t *testing.T) {
 			refused(t, proof.Absence(s.appHash, key, q), "%s in %s", name, field)
 		}
 	}
+	// Of these the hashes alone would refuse a lie; the limit has to refuse them before any hashing.
+	err := proof.Value(s.appHash, key, value, proof.State{IAVL: encode(t, deep), Simple: p.Simple})
+	if err == nil || !strings.Contains(err.Error(), "levels, at most 64") {
+		t.Fatalf("65 levels: %v", err)
+	}
 	if _, err := proof.DecodeState(make([]byte, proof.MaxState+1)); !errors.Is(err, proof.ErrInvalid) {
 		t.Fatalf("oversized proof: %v", err)
 	}
