@@ -37,7 +37,9 @@ func NewKeys(private ...crypto.PrivateKey) (*Keys, error) {
 	}
 	k := &Keys{policy: policy}
 	for _, want := range policy.Keys {
-		i := slices.IndexFunc(private, func(p crypto.PrivateKey) bool { return p.Scheme() == want.Scheme && bytes.Equal(p.Public(), want.Public) })
+		i := slices.IndexFunc(private, func(p crypto.PrivateKey) bool {
+			return p.Scheme() == want.Scheme && bytes.Equal(p.Public(), want.Public)
+		})
 		k.private = append(k.private, private[i])
 	}
 	return k, nil
