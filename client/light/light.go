@@ -471,6 +471,13 @@ func (c *Client) attempt(ctx context.Context, height int64, do func(asked []*end
 		}
 		if d := c.divergence(err); d != nil {
 			c.comet = nil
+			// cometbft stops at the first that disagrees; the user wants to see on which side each of them stands.
+			var wg sync.WaitGroup
+			for _, e := range asked {
+				wg.Go(func() { _, _ = e.LightBlock(ctx, int64(d.Height)) })
+			}
+			wg.Wait()
+			d.Claims = c.witnessed.at(int64(d.Height))
 			// cometbft stores a block although a witness shows another one, when that is not signed well either.
 			_ = c.store.DeleteLightBlock(int64(d.Height))
 			return d
@@ -511,9 +518,8 @@ func (c *Client) divergence(err error) *Divergence {
 	_, conflict := errors.AsType[cmtlight.ErrConflictingHeaders](err)
 	_, priorities := errors.AsType[cmtlight.ErrProposerPrioritiesDiverge](err)
 	if conflict || priorities || errors.Is(err, cmtlight.ErrLightClientAttack) {
-		d := c.witnessed.last()
-		d.Reason = err.Error()
-		return d
+		height := c.witnessed.last()
+		return &Divergence{Height: uint64(height), Claims: c.witnessed.at(height), Reason: err.Error()}
 	}
 	return nil
 }
