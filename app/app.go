@@ -185,20 +185,11 @@ func (a *App) base() (ledger.Reader, func(), error) {
 	return view, view.Close, nil
 }
 
-// admission returns a throwaway block over the committed state, for checking transactions before they are proposed.
-// Its time is that of the last block: the next one's is not earlier, so what is expired now will not come back.
-func (a *App) admission() (*ledger.Block, func(), error) {
+// admission opens the committed state for the mempool, with the header of the block that left it.
+func (a *App) admission() (ledger.Reader, ledger.Header, func(), error) {
+	last := a.Last() // before the state: a header that is one block old only makes admission a little more lenient
 	base, release, err := a.base()
-	if err != nil {
-		return nil, nil, err
-	}
-	last := a.Last()
-	block, err := ledger.NewBlock(base, ledger.Header{Height: last.Height + 1, UnixMillis: last.UnixMillis}, a.checked)
-	if err != nil {
-		release()
-		return nil, nil, err
-	}
-	return block, release, nil
+	return base, last, release, err
 }
 
 // Info tells CometBFT what is committed, so that it can replay what is missing.

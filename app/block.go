@@ -82,13 +82,24 @@ func (a *App) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	a.genesis, a.staged = nil, nil
 	clear(a.known)
 	a.mu.Unlock()
-	a.pool.Committed(o.header, o.decoded)
+	a.pool.Committed(o.header, o.took())
 	if len(o.txs) > 0 {
 		a.log.Info("commit block", "height", o.header.Height, "transactions", len(o.txs), "writes", len(o.Writes))
 	} else {
 		a.log.Debug("commit block", "height", o.header.Height, "transactions", 0)
 	}
 	return &abci.ResponseCommit{}, nil
+}
+
+// took returns the transactions that took effect or failed, in order.
+func (o *outcome) took() []*ledger.Tx {
+	var txs []*ledger.Tx
+	for i, r := range o.receipts {
+		if !r.Code.Refused() {
+			txs = append(txs, o.decoded[i])
+		}
+	}
+	return txs
 }
 
 // overwrite merges two sorted lists of writes; where both have a key, the second wins.

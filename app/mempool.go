@@ -4,28 +4,18 @@ import (
 	"context"
 
 	abci "github.com/cometbft/cometbft/abci/types"
-
-	"github.com/pacioli-ledger/pacioli/app/mempool"
 )
 
 // Codespace names the ledger's codes in ABCI answers.
 const Codespace = "pacioli"
 
-// CheckTx admits a transaction that came by RPC, and answers when it is verified. Code 32000 means: not now, try again.
+// CheckTx admits a transaction that came by RPC, and answers when it is verified. Codes from 32000 on mean: not now, try again.
 func (a *App) CheckTx(ctx context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
 	if req.Type == abci.CheckTxType_Recheck {
 		return &abci.ResponseCheckTx{Code: abci.CodeTypeOK}, nil // the pool rechecks by itself after every block
 	}
 	verdict := a.pool.Check(ctx, req.Tx)
-	return &abci.ResponseCheckTx{Code: checkCode(verdict), Log: verdict.Message, Codespace: Codespace, Data: verdict.ID[:]}, nil
-}
-
-// checkCode is the ABCI code of a verdict.
-func checkCode(v mempool.Verdict) uint32 {
-	if v.Retry {
-		return abci.CodeTypeRetry
-	}
-	return uint32(v.Code)
+	return &abci.ResponseCheckTx{Code: uint32(verdict.Code), Log: verdict.Message, Codespace: Codespace, Data: verdict.ID[:]}, nil
 }
 
 // InsertTx takes a transaction from a peer. It runs in the peer's receive routine, where consensus votes wait behind it,

@@ -79,7 +79,9 @@ func (a *App) execute(p proposal) (*outcome, error) {
 	}
 	o := &outcome{proposal: p, decoded: make([]*ledger.Tx, len(p.txs)), receipts: make([]ledger.Receipt, len(p.txs))}
 	for i, raw := range p.txs {
-		o.decoded[i], _ = ledger.Decode(raw)
+		if o.decoded[i] = a.pool.TxOf(raw); o.decoded[i] == nil {
+			o.decoded[i], _ = ledger.Decode(raw)
+		}
 	}
 	if err := a.verifyAhead(block, o.decoded); err != nil {
 		return nil, err
@@ -162,9 +164,9 @@ func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 	o := &outcome{}
 	operations := 0
 	for _, raw := range a.pool.Propose(req.MaxTxBytes) {
-		tx, err := ledger.Decode(raw)
-		if err != nil {
-			return nil, fmt.Errorf("the mempool offers bytes that are not a transaction: %w", err)
+		tx := a.pool.TxOf(raw)
+		if tx == nil {
+			continue // it has left the pool since
 		}
 		if operations += len(tx.Body.Operations); operations > a.o.MaxBlockOperations && len(p.txs) > 0 {
 			break
@@ -174,7 +176,8 @@ func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 			return nil, fmt.Errorf("preparing block %d: %w", req.Height, err)
 		}
 		if receipt.Code.Refused() {
-			continue // its payer ran out of funds, or time passed; the pool drops it after the block
+			a.pool.Refused(tx.Hash(), receipt.Code) // its payer ran out of funds, or time passed
+			continue
 		}
 		p.txs = append(p.txs, raw)
 		o.decoded, o.receipts = append(o.decoded, tx), append(o.receipts, receipt)

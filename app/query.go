@@ -223,6 +223,9 @@ func (a *App) accountInfo(address crypto.Address) (query.Account, error) {
 		}
 		info.Known, info.Policy, info.PolicyVersion, info.Sequence = true, account.Policy, account.PolicyVersion, account.Sequence
 	}
-	info.NextSequence = max(info.Sequence+1, a.pool.Pending(address))
+	info.NextSequence = info.Sequence + 1
+	if next, ok := a.pool.Pending(address); ok {
+		info.NextSequence = max(info.NextSequence, next)
+	}
 	return info, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type endpoint struct {
 	name      string
 	chainID   string
 	fetch     func(ctx context.Context, height int64) (*types.LightBlock, error)
+	report    func(ctx context.Context, evidence types.Evidence) error
 	witnessed *witnessed
 	coolUntil time.Time // guarded by Client.mu
 }
@@ -56,9 +58,18 @@ func dial(chainID, address string, w *witnessed) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &endpoint{name: address, chainID: chainID, witnessed: w, fetch: func(ctx context.Context, height int64) (*types.LightBlock, error) {
-		return fetch(ctx, client, height)
-	}}, nil
+	name := address
+	if u, err := url.Parse(address); err == nil {
+		name = u.Redacted() // it stands in errors and logs
+	}
+	return &endpoint{
+		name: name, chainID: chainID, witnessed: w,
+		fetch: func(ctx context.Context, height int64) (*types.LightBlock, error) { return fetch(ctx, client, height) },
+		report: func(ctx context.Context, evidence types.Evidence) error {
+			_, err := client.BroadcastEvidence(ctx, evidence)
+			return err
+		},
+	}, nil
 }
 
 // bounded cuts answers off at maxAnswer, for the RPC client reads to the end whatever comes.
@@ -137,9 +148,13 @@ func bad(format string, args ...any) error {
 func (e *endpoint) String() string  { return e.name }
 func (e *endpoint) ChainID() string { return e.chainID }
 
-// ReportEvidence does nothing: which endpoints disagree is told to the user, who knows the operators, and evidence of
-// validators' faults is the nodes' to send.
-func (e *endpoint) ReportEvidence(context.Context, types.Evidence) error { return nil }
+// ReportEvidence hands the node evidence that validators signed a fork, which only a light client may have seen.
+// cometbft's detector calls it with the other endpoint's blocks.
+func (e *endpoint) ReportEvidence(ctx context.Context, evidence types.Evidence) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return e.report(ctx, evidence)
+}
 
 // wrong notes that the endpoint gave a block that does not verify, and returns the error.
 func (e *endpoint) wrong(err error) error {
@@ -254,25 +269,35 @@ func (w *witnessed) faults() []fault {
 func (w *witnessed) divergence() *Divergence {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var found *Divergence
+	lowest := int64(0)
 	for height, claims := range w.claims {
 		differs := slices.ContainsFunc(claims, func(c Claim) bool { return !bytes.Equal(c.Hash, claims[0].Hash) })
-		if differs && (found == nil || uint64(height) < found.Height) {
-			found = w.at(height)
+		if differs && (lowest == 0 || height < lowest) {
+			lowest = height
 		}
 	}
-	return found
+	if lowest == 0 {
+		return nil
+	}
+	return &Divergence{Height: uint64(lowest), Claims: sorted(w.claims[lowest])}
 }
 
-// last returns what was shown at the height shown last.
-func (w *witnessed) last() *Divergence {
+// last returns the height that was shown last.
+func (w *witnessed) last() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.at(w.newest)
+	return w.newest
 }
 
-func (w *witnessed) at(height int64) *Divergence {
-	claims := slices.Clone(w.claims[height])
+// at returns what was shown at a height.
+func (w *witnessed) at(height int64) []Claim {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return sorted(w.claims[height])
+}
+
+func sorted(claims []Claim) []Claim {
+	claims = slices.Clone(claims)
 	slices.SortFunc(claims, func(a, b Claim) int { return strings.Compare(a.Endpoint, b.Endpoint) })
-	return &Divergence{Height: uint64(height), Claims: claims}
+	return claims
 }

@@ -49,7 +49,7 @@ const (
 	// block a second, and the header that proves the newest state is always one ahead.
 	patience = 3 * time.Second
 	// pollInterval is the pause between two questions while waiting for such a height.
-	pollInterval = 100 * time.Millisecond
+	pollInterval = 50 * time.Millisecond
 	// cooldown is how long an endpoint that did not answer, or answered nonsense, is left out.
 	cooldown = 10 * time.Second
 	// freshness separates, for Latest, endpoints at the chain's end from those that lag behind it.
@@ -115,12 +115,13 @@ type Options struct {
 	Dir           string        // of the store, created with mode 0700; "" keeps it in memory
 	TrustPeriod   time.Duration // 0 means DefaultTrustPeriod
 	MaxClockDrift time.Duration // 0 means DefaultMaxClockDrift
-	Genesis       *Genesis      // at least one of Genesis and Root; Root wins as a starting point
-	Root          *Root
-	Logger        *slog.Logger // failovers, at level info; nil drops them
+	// Genesis or Root must be given. With both, trust starts from Root, and Genesis only says whose directory it must be:
+	// that Root is of the genesis file's network is then the word of whoever told it.
+	Genesis *Genesis
+	Root    *Root
+	Logger  *slog.Logger // failovers, at level info; nil drops them
 
-	providers []provider.Provider // instead of Endpoints, for tests
-	now       func() time.Time    // the clock, for tests
+	now func() time.Time // the clock, for tests
 }
 
 // Header is a verified header. Its slices belong to the store and must not be changed.
@@ -180,9 +181,6 @@ func Open(ctx context.Context, options Options) (*Client, error) {
 		}
 		c.endpoints = append(c.endpoints, e)
 	}
-	for _, p := range o.providers {
-		c.endpoints = append(c.endpoints, &endpoint{name: fmt.Sprint(p), chainID: o.ChainID, fetch: p.LightBlock, witnessed: c.witnessed})
-	}
 	var networkID []byte
 	if o.Genesis != nil {
 		networkID = o.Genesis.NetworkID
@@ -225,7 +223,7 @@ func checkOptions(o *Options) error {
 		return fmt.Errorf("light client: chain id %q, want 1 to %d bytes", o.ChainID, types.MaxChainIDLen)
 	case o.TrustPeriod < 0 || o.MaxClockDrift < 0:
 		return fmt.Errorf("light client: trust period %v and clock drift %v, want positive ones", o.TrustPeriod, o.MaxClockDrift)
-	case len(o.Endpoints)+len(o.providers) == 0:
+	case len(o.Endpoints) == 0:
 		return errors.New("light client: no endpoint is given")
 	}
 	return nil
@@ -475,6 +473,13 @@ func (c *Client) attempt(ctx context.Context, height int64, do func(asked []*end
 		}
 		if d := c.divergence(err); d != nil {
 			c.comet = nil
+			// cometbft stops at the first that disagrees; the user wants to see on which side each of them stands.
+			var wg sync.WaitGroup
+			for _, e := range asked {
+				wg.Go(func() { _, _ = e.LightBlock(ctx, int64(d.Height)) })
+			}
+			wg.Wait()
+			d.Claims = c.witnessed.at(int64(d.Height))
 			// cometbft stores a block although a witness shows another one, when that is not signed well either.
 			_ = c.store.DeleteLightBlock(int64(d.Height))
 			return d
@@ -515,9 +520,8 @@ func (c *Client) divergence(err error) *Divergence {
 	_, conflict := errors.AsType[cmtlight.ErrConflictingHeaders](err)
 	_, priorities := errors.AsType[cmtlight.ErrProposerPrioritiesDiverge](err)
 	if conflict || priorities || errors.Is(err, cmtlight.ErrLightClientAttack) {
-		d := c.witnessed.last()
-		d.Reason = err.Error()
-		return d
+		height := c.witnessed.last()
+		return &Divergence{Height: uint64(height), Claims: c.witnessed.at(height), Reason: err.Error()}
 	}
 	return nil
 }
@@ -548,7 +552,13 @@ func verdict(faults []fault, last error) error {
 }
 
 // verify obtains one block that is not in the store by the asked endpoints. It wants c.mu.
-func (c *Client) verify(ctx context.Context, asked []*endpoint, height int64) (*types.LightBlock, error) {
+func (c *Client) verify(ctx context.Context, asked []*endpoint, height int64) (block *types.LightBlock, err error) {
+	defer func() {
+		// Blocks of strangers are verified here, by code that panics on what it thinks impossible.
+		if r := recover(); r != nil {
+			block, err = nil, asked[0].wrong(fmt.Errorf("block %d: %v", height, r))
+		}
+	}()
 	first, err := c.store.FirstLightBlockHeight()
 	if err != nil {
 		return nil, err
@@ -581,13 +591,19 @@ func (c *Client) verify(ctx context.Context, asked []*endpoint, height int64) (*
 		}
 		c.active = slices.Clone(asked)
 	}
-	block, err := c.comet.VerifyLightBlockAtHeight(ctx, height, c.options.now())
+	block, err = c.comet.VerifyLightBlockAtHeight(ctx, height, c.options.now())
 	if err == nil {
 		return block, nil
 	}
 	if _, old := errors.AsType[cmtlight.ErrOldHeaderExpired](err); old && height < latest.Height {
 		// The trusted block below is too old to vouch; the one above vouches by its hash links.
 		return c.back(ctx, asked, height)
+	}
+	if _, failed := errors.AsType[cmtlight.ErrVerificationFailed](err); failed {
+		// It is the primary's block, which cometbft may have replaced meanwhile.
+		if primary, ok := c.comet.Primary().(*endpoint); ok {
+			return nil, primary.wrong(err)
+		}
 	}
 	return nil, err
 }

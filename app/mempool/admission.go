@@ -1,0 +1,361 @@
+package mempool
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// arrival is a transaction on its way into the pool. It belongs to the queue, then to one worker.
+type arrival struct {
+	raw   []byte
+	own   bool         // came from a client of this node, so that the peers do not have it
+	reply chan Verdict // with room for one; nil when nobody waits
+
+	hash     crypto.Hash
+	tx       *ledger.Tx
+	answered bool
+	twins    []*arrival // the same bytes again in the same batch: they get this one's verdict
+}
+
+// enqueue queues an arrival, or tells why not. It never waits.
+func (p *Pool) enqueue(a *arrival) (Verdict, bool) {
+	select {
+	case <-p.closed:
+		return turnedAway(Closing, "the node is shutting down"), false
+	default:
+	}
+	if len(a.raw) > p.cfg.MaxTxBytes {
+		p.counts.Refused.Add(1)
+		if a.reply == nil {
+			return Verdict{}, true // dealt with: the peer's bytes would be no better a second time
+		}
+		return refused(ledger.TooLarge, "transaction of %d bytes, at most %d", len(a.raw), p.cfg.MaxTxBytes), false
+	}
+	size := int64(len(a.raw))
+	if p.queueBytes.Add(size) > p.cfg.QueueBytes {
+		p.queueBytes.Add(-size)
+		p.counts.Shed.Add(1)
+		return turnedAway(Busy, "the node has more transactions to look at than it can; try again later"), false
+	}
+	select {
+	case p.queue <- a:
+		return Verdict{}, true
+	default:
+		p.queueBytes.Add(-size)
+		p.counts.Shed.Add(1)
+		return turnedAway(Busy, "the node has more transactions to look at than it can; try again later"), false
+	}
+}
+
+// work takes batches until the pool is closed. A batch is what is there: a lone transaction waits for nobody, and under
+// load the batches fill up by themselves.
+func (p *Pool) work() {
+	batch := make([]*arrival, 0, p.cfg.BatchSize)
+	for {
+		select {
+		case <-p.closed:
+			return
+		case a := <-p.queue:
+			batch = append(batch[:0], a)
+		}
+	fill:
+		for len(batch) < p.cfg.BatchSize {
+			select {
+			case a := <-p.queue:
+				batch = append(batch, a)
+			default:
+				break fill
+			}
+		}
+		for _, a := range batch {
+			p.queueBytes.Add(-int64(len(a.raw)))
+		}
+		p.admit(batch)
+		clear(batch)
+	}
+}
+
+// attempts is how often a batch is judged anew because the state has moved on by more blocks than the pool remembers, or
+// by a change of policy, while it was judged. The signatures are remembered, so another attempt is cheap.
+const attempts = 3
+
+// admit sees a batch through. Every arrival gets its verdict, whatever happens.
+func (p *Pool) admit(batch []*arrival) {
+	p.counts.Batches.Add(1)
+	defer func() {
+		if r := recover(); r != nil { // of the pool itself: strangers' bytes are guarded one by one
+			p.panicked(r, nil)
+		}
+		for _, a := range batch {
+			if !a.answered {
+				p.answer(a, turnedAway(Busy, "the node could not judge the transaction; try again later"))
+			}
+		}
+	}()
+	live := p.decode(batch)
+	for range attempts {
+		if len(live) == 0 {
+			return
+		}
+		live = p.judge(live)
+	}
+}
+
+func (p *Pool) panicked(r any, a *arrival) {
+	p.counts.Panics.Add(1)
+	if a == nil {
+		p.log.Error("admitting a batch of transactions panicked; report this defect", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		return
+	}
+	p.log.Error("admitting a transaction panicked, it is refused; report this defect with the bytes", "panic", fmt.Sprint(r),
+		"hash", a.hash, "bytes", len(a.raw), "stack", string(debug.Stack()))
+}
+
+// answer gives an arrival its verdict, and counts it.
+func (p *Pool) answer(a *arrival, v Verdict) {
+	a.answered = true
+	if a.reply != nil {
+		a.reply <- v
+	}
+	switch {
+	case v.Retry:
+		p.counts.Shed.Add(1)
+	case v.Code != ledger.OK:
+		p.counts.Refused.Add(1)
+		p.log.Debug("refused a transaction", "tx", v.ID, "code", v.Code.String(), "why", v.Message)
+	}
+	for _, twin := range a.twins {
+		if v.Code == ledger.OK {
+			p.counts.Duplicates.Add(1)
+		}
+		p.answer(twin, v)
+	}
+}
+
+// decode answers what needs no state, and returns the rest.
+func (p *Pool) decode(batch []*arrival) []*arrival {
+	live := make([]*arrival, 0, len(batch))
+	first := make(map[crypto.Hash]*arrival, len(batch))
+	for _, a := range batch {
+		a.hash = sha256.Sum256(a.raw)
+		if f := first[a.hash]; f != nil {
+			f.twins = append(f.twins, a)
+			f.own = f.own || a.own
+			a.answered = true // with the first
+			continue
+		}
+		first[a.hash] = a
+	}
+	// The lock is taken once for what is known already, as most of what peers send under load is.
+	p.mu.Lock()
+	for _, a := range batch {
+		if e := p.waiting.byHash[a.hash]; e != nil && !a.answered {
+			p.counts.Duplicates.Add(1)
+			p.answer(a, Verdict{ID: e.id})
+		}
+	}
+	full := !p.waiting.fits(1, true)
+	p.mu.Unlock()
+	for _, a := range batch {
+		switch {
+		case a.answered:
+		case full:
+			p.answer(a, turnedAway(Full, "the pool of waiting transactions is full; try again later"))
+		default:
+			if v := p.decodeOne(a); v.Code != ledger.OK {
+				p.answer(a, v)
+				continue
+			}
+			live = append(live, a)
+		}
+	}
+	return live
+}
+
+func (p *Pool) decodeOne(a *arrival) (v Verdict) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.panicked(r, a)
+			v = refused(ledger.Malformed, "the transaction could not be decoded")
+		}
+	}()
+	var err error
+	if a.tx, err = decodeTx(a.raw); err != nil {
+		return refused(ledger.Malformed, "%s", err)
+	}
+	return Verdict{}
+}
+
+// decodeTx is ledger.Decode but for the test of what a panic does.
+var decodeTx = ledger.Decode
+
+// collect is the verifier that a batch is judged with: it keeps what it is asked, to be verified with the others.
+type collect struct {
+	asked ledger.Authorization
+	any   bool
+}
+
+// Verify implements [ledger.Verifier].
+func (c *collect) Verify(a ledger.Authorization) bool {
+	c.asked, c.any = a, true
+	return true
+}
+
+// judge judges arrivals by the state and enters the good ones. It returns those that must be judged once more.
+func (p *Pool) judge(live []*arrival) (again []*arrival) {
+	state, last, release, err := p.admission()
+	if err != nil {
+		p.log.Error("opening the state to admit transactions; they are turned away", "error", err)
+		return nil // admit answers
+	}
+	defer release()
+	x := &examination{state: state, last: last}
+	var candidates []*candidate
+	for _, a := range live {
+		c, v, err := p.examine(x, a)
+		switch {
+		case err != nil:
+			p.log.Error("reading the state to admit transactions; they are turned away", "error", err)
+			return nil
+		case v.Code != ledger.OK:
+			v.ID = c.id
+			p.answer(a, v)
+		default:
+			candidates = append(candidates, c)
+		}
+	}
+	// settle asks the pool about each candidate and keeps those that it welcomes.
+	settle := func(ask func(*candidate) (standing, Verdict)) {
+		kept := candidates[:0]
+		for _, c := range candidates {
+			s, v := ask(c)
+			v.ID = c.id
+			switch s {
+			case welcome:
+				kept = append(kept, c)
+			case stale:
+				again = append(again, c.arrival)
+			case known:
+				p.counts.Duplicates.Add(1)
+				p.answer(c.arrival, v)
+			case unwanted:
+				p.answer(c.arrival, v)
+			}
+		}
+		candidates = kept
+	}
+	p.mu.Lock()
+	settle(p.waiting.consider)
+	p.mu.Unlock()
+
+	auths := make([]ledger.Authorization, len(candidates))
+	for i, c := range candidates {
+		auths[i] = c.authorization
+	}
+	good := p.cache.VerifyMany(auths, 1) // the workers are the parallelism
+	now, next := p.now(), 0
+	p.mu.Lock()
+	settle(func(c *candidate) (standing, Verdict) {
+		if next++; !good[next-1] {
+			return unwanted, refusal(ledger.SignatureInvalid)
+		}
+		return p.waiting.enter(c, now)
+	})
+	p.signal()
+	p.mu.Unlock()
+	p.counts.Accepted.Add(uint64(len(candidates)))
+	for _, c := range candidates {
+		p.answer(c.arrival, Verdict{ID: c.id})
+	}
+	return again
+}
+
+func refusal(code ledger.Code) Verdict {
+	e, _ := ledger.Explain(code)
+	return refused(code, "%s %s", e.Meaning, e.Remedy)
+}
+
+// examination is one batch's look at the state. It belongs to one goroutine.
+type examination struct {
+	state    ledger.Reader
+	last     ledger.Header
+	block    *ledger.Block // nil: to be begun
+	verifier collect
+	asset    ledger.Asset // that fees are paid in
+}
+
+func (x *examination) begin() (err error) {
+	if x.block, err = ledger.NewBlock(x.state, x.last, &x.verifier); err != nil {
+		return err
+	}
+	return readRow(x.state, ledger.AssetRow(x.block.Parameters().FeeAsset), &x.asset, ledger.DecodeAsset)
+}
+
+// examine asks the ledger everything about a transaction but its signatures, and collects these. An error is a failure of
+// the state.
+func (p *Pool) examine(x *examination, a *arrival) (c *candidate, v Verdict, err error) {
+	c = &candidate{arrival: a, height: x.last.Height}
+	defer func() {
+		if r := recover(); r != nil {
+			p.panicked(r, a)
+			v, err = refused(ledger.Malformed, "the transaction could not be judged"), nil
+			x.block = nil // may be half changed
+		}
+	}()
+	if x.block == nil {
+		if err := x.begin(); err != nil {
+			return c, v, err
+		}
+	}
+	c.id = a.tx.ID(x.block.Network().ID)
+	x.verifier = collect{}
+	code, err := checkTx(x.block, a.tx, p.cfg.MaxGap)
+	if err != nil {
+		return c, v, fmt.Errorf("checking transaction %s: %w", c.id, err)
+	}
+	if code != ledger.OK {
+		return c, refusal(code), nil
+	}
+	if !x.verifier.any {
+		panic("the ledger accepted a transaction without asking for its signatures")
+	}
+	c.authorization = x.verifier.asked
+	body := &a.tx.Body
+	for _, s := range body.Signers {
+		var account ledger.Account
+		if err := readRow(x.state, ledger.AccountRow(s.Address), &account, ledger.DecodeAccount); err != nil {
+			return c, v, err
+		}
+		c.keys = append(c.keys, keyOf(body, s))
+		c.used = append(c.used, account.Sequence)
+	}
+	params := x.block.Parameters()
+	payer := body.Signers[0].Address
+	c.fee = params.Fee(len(a.raw), len(body.Operations), ledger.VerificationCost(c.authorization.Checks))
+	c.issues = payer == x.asset.Issuer
+	var line ledger.Line
+	if err := readRow(x.state, ledger.LineRow(ledger.LineKey{Account: payer, Asset: params.FeeAsset}), &line, ledger.DecodeLine); err != nil {
+		return c, v, err
+	}
+	c.funds = line.Available()
+	return c, v, nil
+}
+
+// checkTx is ledger.Block.Check but for the test of what a panic does.
+var checkTx = (*ledger.Block).Check
+
+// readRow reads a row into v, which stays as it is when there is none.
+func readRow[V any](state ledger.Reader, key []byte, v *V, decode func([]byte) (V, error)) error {
+	value, err := state.Get(key)
+	if err == nil && value != nil {
+		*v, err = decode(value)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the state's row %x: %w", key, err)
+	}
+	return nil
+}
