@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,8 +58,12 @@ func dial(chainID, address string, w *witnessed) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := address
+	if u, err := url.Parse(address); err == nil {
+		name = u.Redacted() // it stands in errors and logs
+	}
 	return &endpoint{
-		name: address, chainID: chainID, witnessed: w,
+		name: name, chainID: chainID, witnessed: w,
 		fetch: func(ctx context.Context, height int64) (*types.LightBlock, error) { return fetch(ctx, client, height) },
 		report: func(ctx context.Context, evidence types.Evidence) error {
 			_, err := client.BroadcastEvidence(ctx, evidence)
@@ -264,25 +269,35 @@ func (w *witnessed) faults() []fault {
 func (w *witnessed) divergence() *Divergence {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var found *Divergence
+	lowest := int64(0)
 	for height, claims := range w.claims {
 		differs := slices.ContainsFunc(claims, func(c Claim) bool { return !bytes.Equal(c.Hash, claims[0].Hash) })
-		if differs && (found == nil || uint64(height) < found.Height) {
-			found = w.at(height)
+		if differs && (lowest == 0 || height < lowest) {
+			lowest = height
 		}
 	}
-	return found
+	if lowest == 0 {
+		return nil
+	}
+	return &Divergence{Height: uint64(lowest), Claims: sorted(w.claims[lowest])}
 }
 
-// last returns what was shown at the height shown last.
-func (w *witnessed) last() *Divergence {
+// last returns the height that was shown last.
+func (w *witnessed) last() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.at(w.newest)
+	return w.newest
 }
 
-func (w *witnessed) at(height int64) *Divergence {
-	claims := slices.Clone(w.claims[height])
+// at returns what was shown at a height.
+func (w *witnessed) at(height int64) []Claim {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return sorted(w.claims[height])
+}
+
+func sorted(claims []Claim) []Claim {
+	claims = slices.Clone(claims)
 	slices.SortFunc(claims, func(a, b Claim) int { return strings.Compare(a.Endpoint, b.Endpoint) })
-	return &Divergence{Height: uint64(height), Claims: claims}
+	return claims
 }

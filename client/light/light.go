@@ -49,7 +49,7 @@ const (
 	// block a second, and the header that proves the newest state is always one ahead.
 	patience = 3 * time.Second
 	// pollInterval is the pause between two questions while waiting for such a height.
-	pollInterval = 100 * time.Millisecond
+	pollInterval = 50 * time.Millisecond
 	// cooldown is how long an endpoint that did not answer, or answered nonsense, is left out.
 	cooldown = 10 * time.Second
 	// freshness separates, for Latest, endpoints at the chain's end from those that lag behind it.
@@ -115,9 +115,11 @@ type Options struct {
 	Dir           string        // of the store, created with mode 0700; "" keeps it in memory
 	TrustPeriod   time.Duration // 0 means DefaultTrustPeriod
 	MaxClockDrift time.Duration // 0 means DefaultMaxClockDrift
-	Genesis       *Genesis      // at least one of Genesis and Root; Root wins as a starting point
-	Root          *Root
-	Logger        *slog.Logger // failovers, at level info; nil drops them
+	// Genesis or Root must be given. With both, trust starts from Root, and Genesis only says whose directory it must be:
+	// that Root is of the genesis file's network is then the word of whoever told it.
+	Genesis *Genesis
+	Root    *Root
+	Logger  *slog.Logger // failovers, at level info; nil drops them
 
 	now func() time.Time // the clock, for tests
 }
@@ -471,6 +473,13 @@ func (c *Client) attempt(ctx context.Context, height int64, do func(asked []*end
 		}
 		if d := c.divergence(err); d != nil {
 			c.comet = nil
+			// cometbft stops at the first that disagrees; the user wants to see on which side each of them stands.
+			var wg sync.WaitGroup
+			for _, e := range asked {
+				wg.Go(func() { _, _ = e.LightBlock(ctx, int64(d.Height)) })
+			}
+			wg.Wait()
+			d.Claims = c.witnessed.at(int64(d.Height))
 			// cometbft stores a block although a witness shows another one, when that is not signed well either.
 			_ = c.store.DeleteLightBlock(int64(d.Height))
 			return d
@@ -511,9 +520,8 @@ func (c *Client) divergence(err error) *Divergence {
 	_, conflict := errors.AsType[cmtlight.ErrConflictingHeaders](err)
 	_, priorities := errors.AsType[cmtlight.ErrProposerPrioritiesDiverge](err)
 	if conflict || priorities || errors.Is(err, cmtlight.ErrLightClientAttack) {
-		d := c.witnessed.last()
-		d.Reason = err.Error()
-		return d
+		height := c.witnessed.last()
+		return &Divergence{Height: uint64(height), Claims: c.witnessed.at(height), Reason: err.Error()}
 	}
 	return nil
 }

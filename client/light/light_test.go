@@ -3,8 +3,11 @@ package light
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -449,7 +452,6 @@ func TestDivergence(t *testing.T) {
 	c := newChain(t, recently(12), 12, fourKeys())
 	h := copyHeader(c.at(9).Header)
 	h.AppHash = hash("other books")
-	next := copyHeader(c.at(10).Header)
 	for name, block := range map[string]*types.LightBlock{
 		"a fork signed by all":   c.sign(t, h, 4),
 		"another block unsigned": c.sign(t, h, 0),
@@ -473,19 +475,26 @@ func TestDivergence(t *testing.T) {
 				t.Errorf("%s at node %d: %v", name, liar, err)
 				continue
 			}
-			fails(t, err, nodes[liar].URL, nodes[(liar+1)%3].URL, fmt.Sprintf("%X", []byte(block.Hash())), fmt.Sprintf("%X", []byte(c.at(9).Hash())))
+			fails(t, err, nodes[0].URL, nodes[1].URL, nodes[2].URL, fmt.Sprintf("%X", []byte(block.Hash())), fmt.Sprintf("%X", []byte(c.at(9).Hash())))
 			if d.Height != 9 {
 				t.Errorf("divergence at height %d", d.Height)
 			}
 			if files, _ := filepath.Glob(filepath.Join(dir, "*9.block")); len(files) != 0 {
 				t.Errorf("%s at node %d: block 9 is stored", name, liar)
 			}
+			// Evidence goes to the nodes if the validators signed both, for only a light client has seen it.
+			evidence := 0
+			for _, n := range nodes {
+				n.set(func(n *node) { evidence += n.evidence })
+			}
+			if (evidence != 0) != (name == "a fork signed by all") {
+				t.Errorf("%s at node %d: %d pieces of evidence", name, liar, evidence)
+			}
 			if _, err := client.Header(t.Context(), 9); err == nil {
 				t.Errorf("%s at node %d: accepted at the second try", name, liar)
 			}
 		}
 	}
-	_ = next
 	// At the root of trust.
 	n, m := serve(t, c), serve(t, c)
 	first := copyHeader(c.at(1).Header)
@@ -702,4 +711,59 @@ func TestSharedDirectory(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestHostileAnswers wants an error, not a crash or an endless loop, for answers that no node gives.
+func TestHostileAnswers(t *testing.T) {
+	c := newChain(t, recently(9), 9, fourKeys())
+	n := serve(t, c)
+	key := `{"type":"tendermint/PubKeyEd25519","value":"` + base64.StdEncoding.EncodeToString(c.keys[0].PubKey().Bytes()) + `"}`
+	one := func(power string) string {
+		return `{"address":"` + c.keys[0].PubKey().Address().String() + `","pub_key":` + key + `,"voting_power":"` + power + `","proposer_priority":"0"}`
+	}
+	for i, answers := range []map[string]string{
+		{"commit": `null`}, {"commit": `{}`}, {"commit": `{"signed_header":{"header":null,"commit":null}}`},
+		{"commit": `{"signed_header":{"header":{"height":"-5"},"commit":{"height":"5"}}}`},
+		{"commit": `{"signed_header":{"header":{"height":"5"},"commit":{"height":"5","signatures":[null]}}}`},
+		{"validators": `null`}, {"validators": `{}`},
+		{"validators": `{"validators":[null],"total":"1"}`},
+		{"validators": `{"validators":[{}],"total":"1"}`},
+		{"validators": `{"validators":[` + one("1") + `],"total":"-1"}`},
+		{"validators": `{"validators":[` + one("-1") + `],"total":"1"}`},
+		{"validators": `{"validators":[` + one("9223372036854775807") + `,` + one("9223372036854775807") + `],"total":"2"}`},
+		{"validators": `{"validators":[` + strings.Repeat(one("1")+",", 999) + one("1") + `],"total":"9000000"}`}, // pages without end
+	} {
+		client := open(t, options(c, "", n))
+		n.set(func(n *node) { n.answers = answers })
+		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond) // a node without a block yet is waited for
+		if _, err := client.Header(ctx, 5); err == nil {
+			t.Errorf("case %d verified", i)
+		}
+		cancel()
+		n.set(func(n *node) { n.answers = nil })
+		if _, err := client.Header(t.Context(), 5); err != nil {
+			t.Errorf("after case %d: %v", i, err)
+		}
+	}
+}
+
+func TestBoundedAnswer(t *testing.T) {
+	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		page := bytes.Repeat([]byte(" "), 1<<20)
+		for range 2 * maxAnswer >> 20 {
+			if _, err := w.Write(page); err != nil {
+				return
+			}
+		}
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":0,"result":{}}`)
+	}))
+	defer endless.Close()
+	c := newChain(t, recently(9), 9, fourKeys())
+	o := options(c, "")
+	o.Endpoints = []string{strings.Replace(endless.URL, "http://", "http://user:secret@", 1)}
+	_, err := Open(t.Context(), o)
+	fails(t, err, "user:xxxxx@", "unexpected end of JSON input") // no password in an error, and the answer cut off
+	if strings.Contains(err.Error(), "secret") {
+		t.Fatal(err)
+	}
 }
