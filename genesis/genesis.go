@@ -25,8 +25,8 @@ func FromDoc(doc *types.GenesisDoc) (ledger.Genesis, error) {
 	if err != nil {
 		return ledger.Genesis{}, err
 	}
-	if doc.GenesisTime.Before(time.Unix(0, 0)) {
-		return ledger.Genesis{}, fmt.Errorf("genesis_time %s is before 1970", doc.GenesisTime)
+	if doc.GenesisTime.Before(time.Unix(0, 0)) || doc.GenesisTime.After(time.Unix(0, 1<<63-1)) {
+		return ledger.Genesis{}, fmt.Errorf("genesis_time %s is before 1970 or after April 2262, whose nanoseconds do not fit 63 bits", doc.GenesisTime)
 	}
 	g := ledger.Genesis{ChainID: doc.ChainID, UnixNanos: uint64(doc.GenesisTime.UnixNano()), InitialHeight: uint64(max(doc.InitialHeight, 1)), State: state}
 	for _, v := range doc.Validators {
