@@ -147,13 +147,20 @@ func (n *Node) submit(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusUnsupportedMediaType, Submission{Code: ledger.Malformed, Name: ledger.Malformed.String(), Message: "want the raw bytes as application/octet-stream"})
 		return
 	}
-	if tx, err := ledger.Decode(raw); err == nil {
+	tx, err := ledger.Decode(raw)
+	if err == nil {
 		if s, ok := n.committed(tx); ok {
 			answer(w, http.StatusOK, s)
 			return
 		}
 	}
 	verdict := n.app.Pool().Check(r.Context(), raw)
+	if tx != nil && verdict.Code != ledger.OK && !verdict.Retry {
+		if s, ok := n.committed(tx); ok { // in a block since it was asked above, and refused for that
+			answer(w, http.StatusOK, s)
+			return
+		}
+	}
 	s := Submission{Code: verdict.Code, Name: verdict.Code.String(), Message: verdict.Message, Retry: verdict.Retry}
 	if verdict.ID != (crypto.Hash{}) {
 		s.ID = verdict.ID.String()
