@@ -51,7 +51,6 @@ func TestOwnProposalsAreAccepted(t *testing.T) {
 		for range rng.IntN(120) {
 			check(t, a, w.random(rng, ledger.Header{UnixMillis: uint64(b.time.UnixMilli())}, nil))
 		}
-		b = b.next(time.Duration(rng.IntN(3000)) * time.Millisecond)
 		for range 3 { // rounds: the same pool with other limits and times
 			limit := int64(rng.IntN(30_000))
 			b.time = b.time.Add(time.Duration(rng.IntN(300)) * time.Millisecond)
@@ -73,7 +72,7 @@ func TestOwnProposalsAreAccepted(t *testing.T) {
 		}
 		commit(t, a)
 		commit(t, stranger)
-		b.txs = nil
+		b = b.next(time.Duration(rng.IntN(3000)) * time.Millisecond)
 	}
 	if proposed < 500 {
 		t.Fatalf("only %d proposed", proposed)
@@ -427,7 +426,7 @@ func TestRefusedGenesis(t *testing.T) {
 	if _, err := a.FinalizeBlock(background, block{height: 1, time: w.doc.GenesisTime}.finalize()); err == nil {
 		t.Error("finalizes without a genesis")
 	}
-	if code := check(t, a, w.transfer(w.actors[1], w.bank.address, 1)); code < abci.CodeTypeRetry {
+	if code := check(t, a, w.transfer(w.actors[1], w.bank.address, 1)); uint32(code) < abci.CodeTypeRetry {
 		t.Errorf("CheckTx without a genesis: %s", code)
 	}
 	initialise(t, a, w)
