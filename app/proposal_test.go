@@ -287,7 +287,7 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
-func validators(t *testing.T, a *App) (withPower int) {
+func validators(t testing.TB, a *App) (withPower int) {
 	v := a.store.View()
 	defer v.Close()
 	set := must[[]ledger.Validator](t)(ledger.DecodeValidators(must[[]byte](t)(v.Get(ledger.ValidatorsRow()))))
