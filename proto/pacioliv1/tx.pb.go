@@ -215,12 +215,11 @@ func (x *Body) GetOperations() []*Operation {
 type Signer struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Address []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // 32
-	// Types that are valid to be assigned to Replay:
-	//
-	//	*Signer_Sequence
-	//	*Signer_Nonce
-	Replay        isSigner_Replay `protobuf_oneof:"replay"`
-	Policy        []byte          `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"` // an encoded Policy; needed until the account has signed once
+	// Exactly one of the two. They are no oneof: Go writes a oneof behind all other fields, whatever its numbers, so one
+	// that does not stand alone in its message would not have the same bytes in every language.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // from 1
+	Nonce         []byte `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`        // 16
+	Policy        []byte `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`      // an encoded Policy; needed until the account has signed once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,27 +261,16 @@ func (x *Signer) GetAddress() []byte {
 	return nil
 }
 
-func (x *Signer) GetReplay() isSigner_Replay {
-	if x != nil {
-		return x.Replay
-	}
-	return nil
-}
-
 func (x *Signer) GetSequence() uint64 {
 	if x != nil {
-		if x, ok := x.Replay.(*Signer_Sequence); ok {
-			return x.Sequence
-		}
+		return x.Sequence
 	}
 	return 0
 }
 
 func (x *Signer) GetNonce() []byte {
 	if x != nil {
-		if x, ok := x.Replay.(*Signer_Nonce); ok {
-			return x.Nonce
-		}
+		return x.Nonce
 	}
 	return nil
 }
@@ -293,22 +281,6 @@ func (x *Signer) GetPolicy() []byte {
 	}
 	return nil
 }
-
-type isSigner_Replay interface {
-	isSigner_Replay()
-}
-
-type Signer_Sequence struct {
-	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3,oneof"` // from 1
-}
-
-type Signer_Nonce struct {
-	Nonce []byte `protobuf:"bytes,3,opt,name=nonce,proto3,oneof"` // 16
-}
-
-func (*Signer_Sequence) isSigner_Replay() {}
-
-func (*Signer_Nonce) isSigner_Replay() {}
 
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -657,13 +629,12 @@ const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\amax_fee\x18\x04 \x01(\fR\x06maxFee\x125\n" +
 	"\n" +
 	"operations\x18\x05 \x03(\v2\x15.pacioli.v1.OperationR\n" +
-	"operations\"z\n" +
+	"operations\"l\n" +
 	"\x06Signer\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x1c\n" +
-	"\bsequence\x18\x02 \x01(\x04H\x00R\bsequence\x12\x16\n" +
-	"\x05nonce\x18\x03 \x01(\fH\x00R\x05nonce\x12\x16\n" +
-	"\x06policy\x18\x04 \x01(\fR\x06policyB\b\n" +
-	"\x06replay\"\xbd\x01\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x16\n" +
+	"\x06policy\x18\x04 \x01(\fR\x06policy\"\xbd\x01\n" +
 	"\tOperation\x122\n" +
 	"\btransfer\x18\x01 \x01(\v2\x14.pacioli.v1.TransferH\x00R\btransfer\x12<\n" +
 	"\fcreate_asset\x18\x02 \x01(\v2\x17.pacioli.v1.CreateAssetH\x00R\vcreateAsset\x126\n" +
@@ -731,10 +702,6 @@ func init() { file_pacioli_v1_tx_proto_init() }
 func file_pacioli_v1_tx_proto_init() {
 	if File_pacioli_v1_tx_proto != nil {
 		return
-	}
-	file_pacioli_v1_tx_proto_msgTypes[3].OneofWrappers = []any{
-		(*Signer_Sequence)(nil),
-		(*Signer_Nonce)(nil),
 	}
 	file_pacioli_v1_tx_proto_msgTypes[4].OneofWrappers = []any{
 		(*Operation_Transfer)(nil),
