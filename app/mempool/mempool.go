@@ -23,6 +23,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,7 @@ func refused(code ledger.Code, format string, args ...any) Verdict {
 
 // Admission opens a view of the last committed state: its rows, the header of the block that left it, and the function
 // that closes the view. The pool judges one batch by a view and closes it within milliseconds. It is called by several
-// goroutines.
+// goroutines. Where a block may be committed in between, the header is taken first: one that is too old is harmless.
 type Admission func() (state ledger.Reader, last ledger.Header, release func(), err error)
 
 // Pool is the mempool. Every method may be called from any goroutine at any time, also while a block is executed or
@@ -201,12 +202,13 @@ func (p *Pool) Wait(ctx context.Context) bool {
 
 // Committed tells what a committed block held. The state that Admission opens must be that block's, or a later one's. txs
 // are the transactions that took effect or failed, in order, and not those that the ledger refused: these have used up
-// nothing.
+// nothing. Nil ones are passed over.
 //
 // What the block held goes, and what can no longer stand in a block: other transactions with the same replay keys, and
 // expired ones. Signatures are not verified again, except of those whose signer has changed its policy in this block:
 // they pass through admission once more.
 func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx) {
+	txs = slices.DeleteFunc(slices.Clone(txs), func(tx *ledger.Tx) bool { return tx == nil })
 	p.mu.Lock()
 	again, expired := p.waiting.committed(h, txs, p.now())
 	p.counts.Expired.Add(expired)
@@ -221,19 +223,17 @@ func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx) {
 }
 
 // Pending returns the sequence that the next transaction of an account should have: the first one that neither a block
-// nor the pool has. ok is false when nothing of the account waits; then the committed state knows.
-func (p *Pool) Pending(sender crypto.Address) (next uint64, ok bool) {
+// nor the pool has. It is 0 when nothing of the account waits; then the committed state knows.
+func (p *Pool) Pending(sender crypto.Address) (next uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.waiting.accounts[sender]
 	if a == nil {
-		return 0, false
+		return 0
 	}
-	next = a.chain
-	for a.sequenced[next] != nil {
-		next++
+	for next = a.chain; a.sequenced[next] != nil; next++ {
 	}
-	return next, true
+	return next
 }
 
 // Tx returns a waiting transaction by its hash ([ledger.Tx.Hash]), nil when there is none: decoded and immutable, so that
