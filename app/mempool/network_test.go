@@ -26,7 +26,8 @@ type person struct {
 	key    crypto.PrivateKey
 	policy []byte
 	crypto.Address
-	version uint32 // of the policy
+	version    uint32 // of the policy
+	registered bool   // has signed in a block, so that its transactions need not carry the policy
 }
 
 func newPerson(t testing.TB, name string) *person {
@@ -142,7 +143,7 @@ func (n *net) build(p payment) []byte {
 	body := ledger.Body{MaxFee: ledger.Units(100_000)}
 	for i, from := range p.from {
 		s := ledger.Signer{Address: from.Address, Sequence: p.sequence[i]}
-		if from.version == 0 {
+		if from.version == 0 && !from.registered {
 			s.Policy = from.policy
 		}
 		if s.Sequence == 0 {
