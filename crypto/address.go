@@ -55,6 +55,12 @@ func ParseAddress(text string) (Address, error) {
 
 // decodeAddress returns the 53 symbols between prefix and checksum.
 func decodeAddress(text string) ([]byte, error) {
+	for i := range len(text) {
+		// Before any change of case: the Kelvin sign, of three bytes, has the lower case "k".
+		if text[i] <= ' ' || text[i] > '~' {
+			return nil, errors.New("a character does not belong to the bech32 alphabet")
+		}
+	}
 	lower := strings.ToLower(text)
 	if text != lower && text != strings.ToUpper(text) {
 		return nil, errors.New("upper and lower case are mixed")

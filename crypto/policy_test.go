@@ -118,9 +118,17 @@ func TestMaxPolicySizeIsReached(t *testing.T) {
 	}
 }
 
-// Every rule broken once. The error must name the field.
-func TestPolicyRules(t *testing.T) {
+type policyFault struct {
+	name, field string // the field that the error names; empty when the fault is in the message itself
+	encoded     []byte
+	check       error // what Policy.Check says of the value; nil when there is no such value
+}
+
+// policyFaults returns policies with one rule broken each: first rules of the value, then those of the encoding.
+func policyFaults(t testing.TB) []policyFault {
+	t.Helper()
 	identity := append([]byte{1}, make([]byte, 31)...)
+	var faults []policyFault
 	for _, c := range []struct {
 		name, field string
 		spoil       func(p *Policy)
@@ -145,12 +153,49 @@ func TestPolicyRules(t *testing.T) {
 	} {
 		p := testPolicy(t)
 		c.spoil(&p)
-		_, decodeErr := DecodePolicy(p.Encode())
-		for step, err := range map[string]error{"check": p.Check(), "decode": decodeErr} {
-			e, ok := errors.AsType[*canonical.Error](err)
-			if !ok || e.Field != c.field {
-				t.Errorf("%s: %s says %v, want an error at %s", c.name, step, err, c.field)
-			}
+		faults = append(faults, policyFault{c.name, c.field, p.Encode(), p.Check()})
+		if p.Check() == nil {
+			t.Errorf("%s: Check finds nothing", c.name)
+		}
+	}
+
+	p, err := SingleKey(Ed25519, testKey(t, Ed25519, 1).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := p.Encode() // 08 01, 12 26 and a key of 0x26 bytes
+	if _, err := DecodePolicy(good); err != nil {
+		t.Fatal(err)
+	}
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	return append(faults, []policyFault{
+		{name: "empty", field: "keys"},
+		{name: "unknown field", encoded: join(good, []byte{3 << 3, 1})},
+		{name: "unknown field of a key", field: "keys[0]", encoded: join(good[:3], []byte{good[3] + 2}, good[4:], []byte{4 << 3, 1})},
+		{name: "threshold twice", field: "threshold", encoded: join(good[:2], good)},
+		{name: "threshold behind the keys", encoded: join(good[2:], good[:2])},
+		{name: "overlong threshold", field: "threshold", encoded: join([]byte{8, 0x81, 0}, good[2:])},
+		{name: "threshold of 33 bits", field: "threshold", encoded: join([]byte{8, 0x81, 0x80, 0x80, 0x80, 0x10}, good[2:])},
+		{name: "threshold as bytes", field: "threshold", encoded: join([]byte{1<<3 | 2, 1, 1}, good[2:])},
+		{name: "trailing byte", encoded: join(good, []byte{0})},
+		{name: "truncated", field: "keys", encoded: good[:len(good)-1]},
+		{name: "too long", encoded: make([]byte, MaxPolicySize+1)},
+	}...)
+}
+
+// Every rule broken once. The error must name the field.
+func TestPolicyRules(t *testing.T) {
+	for _, f := range policyFaults(t) {
+		_, err := DecodePolicy(f.encoded)
+		e, ok := errors.AsType[*canonical.Error](err)
+		if !ok || e.Field != f.field {
+			t.Errorf("%s: decoding says %v, want an error at %q", f.name, err, f.field)
+		}
+		if f.check == nil {
+			continue
+		}
+		if e, ok := errors.AsType[*canonical.Error](f.check); !ok || e.Field != f.field {
+			t.Errorf("%s: Check says %v, want an error at %q", f.name, f.check, f.field)
 		}
 	}
 	p := testPolicy(t)
@@ -158,32 +203,10 @@ func TestPolicyRules(t *testing.T) {
 	if err := p.Check(); err != nil {
 		t.Error(err)
 	}
-}
-
-// Encodings that mean a good policy and are not the one permitted.
-func TestPolicyHasOneEncoding(t *testing.T) {
-	p, err := SingleKey(Ed25519, testKey(t, Ed25519, 1).Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	good := p.Encode()
-	if _, err := DecodePolicy(good); err != nil {
-		t.Fatal(err)
-	}
-	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-	for name, b := range map[string][]byte{
-		"empty":              {},
-		"unknown field":      join(good, []byte{3 << 3, 1}),
-		"unknown key field":  join(good[:3], []byte{good[3] + 2}, good[4:], []byte{4 << 3, 1}),
-		"threshold twice":    join(good[:2], good),
-		"threshold behind":   join(good[2:], good[:2]),
-		"overlong threshold": join([]byte{8, 0x81, 0}, good[2:]),
-		"trailing byte":      join(good, []byte{0}),
-		"truncated":          good[:len(good)-1],
-		"too long":           make([]byte, MaxPolicySize+1),
-	} {
-		if _, err := DecodePolicy(b); err == nil {
-			t.Errorf("%s: accepted", name)
+	// What DecodeRegisteredPolicy leaves out is the arithmetic on keys, and nothing else.
+	for _, f := range policyFaults(t) {
+		if _, err := DecodeRegisteredPolicy(f.encoded); (err == nil) != (f.name == "small-order key") {
+			t.Errorf("%s: DecodeRegisteredPolicy says %v", f.name, err)
 		}
 	}
 }
@@ -275,11 +298,23 @@ func TestAddressErrorsSayWhatIsWrong(t *testing.T) {
 	padding[52] |= 1
 	wrong := []byte(text)
 	wrong[20] = map[bool]byte{true: 'p', false: 'q'}[wrong[20] == 'q']
+	// A valid string of two characters less, made up to 63 bytes with a Kelvin sign in the place of a K.
+	var kelvin string
+	for i := byte(0); kelvin == ""; i++ {
+		short := strings.ToUpper(with(bech32.EncodeM, "pac", append([]byte{1, i}, symbols[:49]...)...))
+		if at := strings.LastIndexByte(short, 'K'); at > 0 {
+			kelvin = short[:at] + "\u212a" + short[at+1:]
+		}
+	}
+	if len(kelvin) != AddressLength {
+		t.Fatalf("%q has %d bytes", kelvin, len(kelvin))
+	}
 	for input, want := range map[string]string{
+		kelvin:                 "bech32 alphabet",
 		"":                     `does not begin with "pac1"`,
 		"hello":                `does not begin with "pac1"`,
 		text[4:]:               `does not begin with "pac1"`,
-		" " + text:             `does not begin with "pac1"`,
+		" " + text:             "bech32 alphabet",
 		text[:62]:              "62 characters, want 63",
 		text + "q":             "64 characters, want 63",
 		string(wrong):          "bad checksum",
@@ -330,5 +365,13 @@ func BenchmarkDecodePolicy(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkDomainHash(b *testing.B) {
+	part := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		DomainShard.Hash(part, part[:8])
 	}
 }

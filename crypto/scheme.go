@@ -142,9 +142,11 @@ func CheckPublicKey(s Scheme, key []byte) error {
 // it with any verb shows the scheme and never the secret.
 type PrivateKey struct {
 	scheme Scheme
-	seed   [SeedSize]byte
 	public []byte
-	sign   func(message []byte) []byte
+	// The secrets are in closures: fmt prints the unexported fields of other people's structs without asking Format, also
+	// through pointers when the verb is wrong, but of a function never more than its address.
+	seed func() []byte
+	sign func(message []byte) []byte
 }
 
 // NewPrivateKey makes the private key of a 32-byte seed: the seed of RFC 8032 for ed25519, of FIPS 204 for ML-DSA, and
@@ -157,22 +159,27 @@ func NewPrivateKey(s Scheme, seed []byte) (PrivateKey, error) {
 	if len(seed) != SeedSize {
 		return PrivateKey{}, fmt.Errorf("%s private key has %d bytes, want %d", s, len(seed), SeedSize)
 	}
-	k := PrivateKey{scheme: s, seed: [SeedSize]byte(seed)}
-	var err error
-	if k.public, k.sign, err = r.newKey(&k.seed); err != nil {
+	held := [SeedSize]byte(seed)
+	public, sign, err := r.newKey(&held)
+	if err != nil {
 		return PrivateKey{}, fmt.Errorf("%s private key %w", s, err)
 	}
-	return k, nil
+	return PrivateKey{s, public, func() []byte { return append([]byte(nil), held[:]...) }, sign}, nil
 }
 
 // Scheme returns the scheme, 0 for the zero value.
 func (k PrivateKey) Scheme() Scheme { return k.scheme }
 
-// Public returns a copy of the public key.
+// Public returns a copy of the public key, nil for the zero value.
 func (k PrivateKey) Public() []byte { return append([]byte(nil), k.public...) }
 
-// Seed returns a copy of the secret.
-func (k PrivateKey) Seed() []byte { return append([]byte(nil), k.seed[:]...) }
+// Seed returns a copy of the secret, nil for the zero value.
+func (k PrivateKey) Seed() []byte {
+	if k.seed == nil {
+		return nil
+	}
+	return k.seed()
+}
 
 // Sign signs a message, in every scheme with the same bytes every time (RFC 8032, RFC 6979, FIPS 204 deterministic).
 // The caller puts the domain in front of the message. The only error is that of the zero value.

@@ -127,7 +127,7 @@ func TestSecp256k1RefusesEverySecondForm(t *testing.T) {
 	if s.IsOverHalfOrder() {
 		t.Fatal("signed with high s")
 	}
-	n := secp256k1.S256().N
+	n := secp256k1.Params().N
 	replace := func(r, s []byte) Check {
 		c := good
 		c.Signature = append(bytes.Clone(r), s...)
@@ -239,13 +239,23 @@ func TestPrivateKeyNeverPrints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
-			for _, text := range []string{fmt.Sprintf(verb, key), fmt.Sprintf(verb, []PrivateKey{key}), fmt.Sprintf(verb, struct{ K PrivateKey }{key})} {
-				if strings.Contains(text, "abab") || strings.Contains(text, "171") || !strings.Contains(text, "private key") {
-					t.Errorf("%s prints %s", verb, text)
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%q"} {
+			for _, value := range []any{
+				key, &key, []PrivateKey{key}, struct{ Key PrivateKey }{key}, struct{ key PrivateKey }{key},
+				&struct{ keys []PrivateKey }{[]PrivateKey{key}}, map[string]PrivateKey{"a": key},
+			} {
+				text := strings.ToLower(fmt.Sprintf(verb, value))
+				if strings.Contains(text, "abab") || strings.Contains(text, "0xab, 0xab") || strings.Contains(text, "171 171") || strings.Contains(text, "ab ab") {
+					t.Errorf("%s of %T prints %.200s", verb, value, text)
 				}
 			}
+			if text := fmt.Sprintf(verb, key); text != s.String()+" private key" {
+				t.Errorf("%s prints %s", verb, text)
+			}
 		}
+	}
+	if k := (PrivateKey{}); k.Scheme() != 0 || k.Public() != nil || k.Seed() != nil || fmt.Sprint(k) == "" {
+		t.Error("the zero private key is not empty")
 	}
 }
 

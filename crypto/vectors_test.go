@@ -39,7 +39,7 @@ type accountVector struct {
 func accountVectors(t *testing.T) []accountVector {
 	t.Helper()
 	var vectors []accountVector
-	add := func(name string, threshold uint32, schemes ...Scheme) {
+	add := func(name string, threshold uint32, weight func(i int) uint32, schemes ...Scheme) {
 		v := accountVector{Name: name, Threshold: threshold, Message: hex.EncodeToString(append([]byte(DomainTx), name...))}
 		message, _ := hex.DecodeString(v.Message)
 		var keys []Key
@@ -49,7 +49,7 @@ func accountVectors(t *testing.T) []accountVector {
 			if err != nil {
 				t.Fatal(err)
 			}
-			keys = append(keys, Key{s, k.Public(), uint32(i + 1)})
+			keys = append(keys, Key{s, k.Public(), weight(i)})
 			private[string(k.Public())] = k
 		}
 		p, err := NewPolicy(threshold, keys...)
@@ -70,11 +70,12 @@ func accountVectors(t *testing.T) []accountVector {
 		v.Policy, v.AddressHash, v.Address = hex.EncodeToString(p.Encode()), p.Hash(), p.Address()
 		vectors = append(vectors, v)
 	}
+	one := func(int) uint32 { return 1 }
 	for _, s := range Schemes() {
-		add("single "+s.String(), 1, s)
+		add("single "+s.String(), 1, one, s)
 	}
-	add("hybrid of ed25519 and ml-dsa-65", 3, Ed25519, MLDSA65)
-	add("weighted, all schemes", 7, MLDSA65, MLDSA44, Secp256k1, Ed25519)
+	add("hybrid, 2 of ed25519 and ml-dsa-65", 2, one, Ed25519, MLDSA65)
+	add("weighted, all schemes", 70000, func(i int) uint32 { return uint32(40000 + i) }, MLDSA65, MLDSA44, Secp256k1, Ed25519)
 	return vectors
 }
 
@@ -97,6 +98,23 @@ func TestVectorsAccounts(t *testing.T) {
 			}
 		}
 	}
+}
+
+type refusalVector struct {
+	Name  string `json:"name"`
+	Field string `json:"field"` // where the error of this implementation points
+	Input string `json:"input"`
+}
+
+func TestVectorsRefusals(t *testing.T) {
+	var policies []refusalVector
+	for _, f := range policyFaults(t) {
+		if len(f.encoded) > MaxPolicySize {
+			continue // 31 KB of zeros teach nothing
+		}
+		policies = append(policies, refusalVector{f.name, f.field, hex.EncodeToString(f.encoded)})
+	}
+	compareVectors(t, "policies_refused.json", "policies, each with one rule broken; bytes in hex", policies)
 }
 
 type ed25519Vector struct {

@@ -128,7 +128,7 @@ func readAmount(r *canonical.Reader, number int, field string) Amount {
 func (a Amount) String() string { return a.Format(0) }
 
 // Format writes a with scale decimals: 1234 at scale 2 is "12.34". Trailing zeros stay, so that every amount of an asset
-// has the same number of decimals.
+// has the same number of decimals. scale is at most MaxScale.
 func (a Amount) Format(scale uint32) string {
 	var digits [40]byte
 	i := len(digits)
@@ -146,7 +146,7 @@ func (a Amount) Format(scale uint32) string {
 	return text[:point] + "." + text[point:]
 }
 
-// ParseAmount reads what a person types for an asset with scale decimals: digits, and at most one point with at most
+// ParseAmount reads what a person types for an asset with scale decimals, at most MaxScale: digits, and at most one point with at most
 // scale digits behind it. Signs, exponents, spaces and separators are errors, as is a value above 2^128 - 1.
 func ParseAmount(text string, scale uint32) (Amount, error) {
 	whole, fraction, pointed := strings.Cut(text, ".")

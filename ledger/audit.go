@@ -1,7 +1,11 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 )
@@ -9,8 +13,8 @@ import (
 // Audit checks a whole state, row by row: that every row decodes, that no line breaks its rule, that for every asset
 // debits equal credits, that policies and nonces are what their hashes say. It is what `pacioli fsck` runs.
 //
-// Rows are given in any order but with those of a bucket's numbered nonces ascending, as a scan of the keys does.
-// Memory grows by the number of assets, accounts and buckets.
+// Rows are given in ascending order of their keys. Memory grows by the number of assets, accounts and buckets, and for the
+// while between their two rows by 100 bytes per open nonce.
 type Audit struct {
 	Rows     uint64
 	Accounts uint64
@@ -24,9 +28,14 @@ type Audit struct {
 	wanted   []crypto.Hash
 	buckets  map[uint64]bucket
 	folded   map[uint64]bucket
+	codes    map[AssetID]string
 	nonces   uint64
-	totals   replayTotals
-	network  bool
+	// unmatched are the nonces whose numbered row has not come yet. Nodes decide by the rows of nonces and commit to the
+	// numbered ones, so the two must say the same to the last bit: a snapshot that slipped in another nonce would split
+	// the node that restored it from all others.
+	unmatched map[nonceKey]uint32
+	totals    replayTotals
+	network   bool
 }
 
 type auditLine struct {
@@ -39,7 +48,8 @@ const maxFindings = 100
 
 // NewAudit begins an audit.
 func NewAudit() *Audit {
-	return &Audit{assets: map[AssetID]Asset{}, policies: map[crypto.Hash]bool{}, buckets: map[uint64]bucket{}, folded: map[uint64]bucket{}}
+	return &Audit{assets: map[AssetID]Asset{}, policies: map[crypto.Hash]bool{}, buckets: map[uint64]bucket{}, folded: map[uint64]bucket{},
+		codes: map[AssetID]string{}, unmatched: map[nonceKey]uint32{}}
 }
 
 func (a *Audit) find(format string, args ...any) {
@@ -51,8 +61,8 @@ func (a *Audit) find(format string, args ...any) {
 // Row takes the next row.
 func (a *Audit) Row(key, value []byte) {
 	a.Rows++
-	if len(key) == 0 {
-		a.find("a row has an empty key")
+	if len(key) == 0 || len(key) != keyLengths[key[0]] {
+		a.find("row %x has a key of %d bytes, which no kind of row has", key, len(key))
 		return
 	}
 	var err error
@@ -65,7 +75,7 @@ func (a *Audit) Row(key, value []byte) {
 		}
 	case rowLine:
 		var l auditLine
-		if l.line, err = DecodeLine(value); err == nil && len(key) == 1+32+16 {
+		if l.line, err = DecodeLine(value); err == nil {
 			a.Lines++
 			copy(l.key.Account[:], key[1:])
 			copy(l.key.Asset[:], key[33:])
@@ -86,7 +96,13 @@ func (a *Audit) Row(key, value []byte) {
 			a.assets[id] = asset
 		}
 	case rowCode:
-		_, err = DecodeAssetID(value)
+		var id AssetID
+		if id, err = DecodeAssetID(value); err == nil {
+			if _, twice := a.codes[id]; twice {
+				a.find("asset %x has two codes", id)
+			}
+			a.codes[id] = strings.TrimRight(string(key[1:]), "\x00")
+		}
 	case rowParameters:
 		var p Parameters
 		if p, err = DecodeParameters(value); err == nil {
@@ -97,7 +113,7 @@ func (a *Audit) Row(key, value []byte) {
 		a.network = true
 	case rowBucket:
 		var b bucket
-		if b, err = decodeBucket(value); err == nil && len(key) == 9 {
+		if b, err = decodeBucket(value); err == nil {
 			a.buckets[unixSecond(key)] = b
 		}
 	case rowReplay:
@@ -107,19 +123,30 @@ func (a *Audit) Row(key, value []byte) {
 	case rowPolicy:
 		var policy crypto.Policy
 		if policy, err = DecodePolicyRow(value); err == nil {
-			if hash := policy.Hash(); len(key) != 33 || crypto.Hash(key[1:]) != hash {
+			if hash := policy.Hash(); crypto.Hash(key[1:]) != hash {
 				a.find("policy row %x holds the policy %s", key, hash)
 			} else {
 				a.policies[hash] = true
 			}
 		}
 	case rowNonce:
-		_, err = decodeNumber(value)
-		a.nonces++
+		var number uint32
+		if number, err = decodeNumber(value); err == nil {
+			a.nonces++
+			k := nonceKey{validUntil: unixSecond(key)}
+			copy(k.account[:], key[9:])
+			copy(k.nonce[:], key[41:])
+			a.unmatched[k] = number
+		}
 	case rowNonceNumber:
 		var k nonceKey
-		if k, err = decodeNumbered(value); err == nil && len(key) == 13 {
+		if k, err = decodeNumbered(value); err == nil {
 			second := unixSecond(key)
+			next := a.folded[second].Count
+			if number, ok := a.unmatched[k]; !ok || number != next || k.validUntil != second || !bytes.Equal(key, nonceNumberRow(second, next)) {
+				a.find("row %x of a numbered nonce does not fit the nonce's own row, or the number before", key)
+			}
+			delete(a.unmatched, k)
 			a.folded[second] = a.folded[second].add(k.account, k.nonce)
 		}
 	default:
@@ -129,6 +156,14 @@ func (a *Audit) Row(key, value []byte) {
 		a.find("row %x: %s", key, err)
 	}
 }
+
+// keyLengths are the lengths of the keys of each kind of row; 0: there is no such kind.
+var keyLengths = [256]int{
+	rowAccount: 33, rowLine: 49, rowAsset: 17, rowCode: 1 + MaxCodeBytes, rowParameters: 1, rowNetwork: 1, rowBucket: 9,
+	rowReplay: 1, rowValidators: 1, rowPolicy: 33, rowNonce: 57, rowNonceNumber: 13,
+}
+
+func compareAssetIDs(a, b AssetID) int { return bytes.Compare(a[:], b[:]) }
 
 func unixSecond(key []byte) (s uint64) {
 	for _, c := range key[1:9] {
@@ -158,6 +193,14 @@ func (a *Audit) Close() {
 				asset.Code, s.debitsPosted, s.credited, s.debitsPending, s.creditsPending)
 		}
 	}
+	for _, id := range slices.SortedFunc(maps.Keys(a.assets), compareAssetIDs) {
+		if code, ok := a.codes[id]; !ok || code != a.assets[id].Code {
+			a.find("asset %x has the code %q, its row by code says %q", id, a.assets[id].Code, code)
+		}
+	}
+	if len(a.codes) != len(a.assets) {
+		a.find("%d assets, %d codes of assets", len(a.assets), len(a.codes))
+	}
 	for _, hash := range a.wanted {
 		if !a.policies[hash] {
 			a.find("policy %s of an account is missing", hash)
@@ -166,6 +209,9 @@ func (a *Audit) Close() {
 	for _, second := range sortedKeys(a.buckets) {
 		if a.buckets[second] != a.folded[second] {
 			a.find("the nonces of second %d do not have the digest of their bucket", second)
+		}
+		if second <= a.totals.PrunedThrough {
+			a.find("the bucket of second %d is there, and all through second %d have been removed", second, a.totals.PrunedThrough)
 		}
 	}
 	for _, second := range sortedKeys(a.folded) {
@@ -176,6 +222,9 @@ func (a *Audit) Close() {
 	var open uint64
 	for _, second := range sortedKeys(a.buckets) {
 		open += uint64(a.buckets[second].Count)
+	}
+	if len(a.unmatched) != 0 {
+		a.find("%d nonces have no number", len(a.unmatched))
 	}
 	if open != a.totals.Open || open != a.nonces {
 		a.find("%d nonces in buckets, %d by their total, %d rows", open, a.totals.Open, a.nonces)

@@ -210,6 +210,7 @@ func (b *Block) admit(tx *Tx, id crypto.Hash, ahead uint64) (admitted, Code) {
 // signers looks up every signer's account and policy and, when replay is asked for, checks its sequence or nonce.
 func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code) {
 	signers := make([]signerState, len(tx.Body.Signers))
+	code, nonces := OK, uint64(0)
 	for i, s := range tx.Body.Signers {
 		st := &signers[i]
 		st.account, st.known = b.state.accounts.get(s.Address)
@@ -218,38 +219,47 @@ func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code)
 		}
 		bytes := s.Policy
 		if bytes == nil {
-			if bytes, _ = b.state.policies.get(st.account.Policy); bytes == nil {
-				return nil, PolicyUnknown
+			// An account without a row always brings its policy. The state may hold it for another account, but which
+			// policies stand beside the trees without an account that refers to them is committed to by nothing: a
+			// decision that hangs on one would split nodes that restored different snapshots.
+			if st.known {
+				bytes, _ = b.state.policies.get(st.account.Policy)
+			}
+			if bytes == nil {
+				code = firstCode(code, PolicyUnknown)
+				continue
 			}
 		} else if crypto.DomainAddress.Hash(bytes) != st.account.Policy {
-			return nil, PolicyMismatch
+			code = firstCode(code, PolicyMismatch)
+			continue
 		}
-		policy, err := crypto.DecodePolicy(bytes)
-		if err != nil { // the bytes are from the state or were validated with the body
+		policy, err := crypto.DecodeRegisteredPolicy(bytes)
+		if err != nil { // the bytes are from the state or were validated with the body, keys and all
 			panic(fmt.Sprintf("policy %s of account %s does not decode: %s", st.account.Policy, s.Address, err))
 		}
 		st.policy = policy
 	}
-	if !replay {
-		return signers, OK
+	if code != OK || !replay {
+		return signers, code
 	}
 	for i, s := range tx.Body.Signers {
 		next := signers[i].account.Sequence + 1
 		switch {
 		case s.Sequence == 0:
+			nonces++
 			if _, used := b.state.nonces.get(nonceKey{tx.Body.ValidUntil, s.Address, s.Nonce}); used {
-				return nil, NonceUsed
-			}
-			if totals, _ := b.state.replay.get(struct{}{}); totals.Open+uint64(len(signers)) > b.params.MaxOpenNonces {
-				return nil, ReplayFull
+				code = firstCode(code, NonceUsed)
 			}
 		case s.Sequence < next:
-			return nil, SequenceUsed
+			code = firstCode(code, SequenceUsed)
 		case s.Sequence-next > ahead:
-			return nil, SequenceGap
+			code = firstCode(code, SequenceGap)
 		}
 	}
-	return signers, OK
+	if nonces > 0 && !b.state.nonceRoom(tx.Body.ValidUntil, nonces, b.params.MaxOpenNonces) {
+		code = firstCode(code, ReplayFull)
+	}
+	return signers, code
 }
 
 // authorization collects the signatures to verify. With another code than OK it holds those that could be collected.
@@ -309,7 +319,7 @@ func (x *execution) charge(a admitted) {
 		} else {
 			x.state.useNonce(x.tx.Body.ValidUntil, s.Address, s.Nonce)
 		}
-		if !a.signers[i].known {
+		if !a.signers[i].known { // and so the transaction carries the policy
 			x.state.policies.put(account.Policy, s.Policy)
 		}
 		x.state.accounts.put(s.Address, account)
@@ -345,22 +355,39 @@ func (b *Block) payable(payer crypto.Address, fee Amount) bool {
 
 // debited returns a line after a debit, or why there can be none.
 func debited(asset Asset, account crypto.Address, l Line, amount Amount) (Line, Code) {
+	if asset.Issuer == account {
+		if room, bounded := l.room(asset.MaxSupply); bounded && amount.Cmp(room) > 0 {
+			return l, SupplyExceeded
+		}
+	} else if amount.Cmp(l.Available()) > 0 {
+		return l, InsufficientFunds
+	}
 	posted, ok := l.DebitsPosted.Add(amount)
 	if !ok {
 		return l, CounterOverflow
 	}
-	if asset.Issuer == account {
-		l.DebitsPosted = posted
-		if !l.withinSupply(asset.MaxSupply) {
-			return l, SupplyExceeded
-		}
-		return l, OK
-	}
-	if amount.Cmp(l.Available()) > 0 {
-		return l, InsufficientFunds
+	if _, ok = posted.Add(l.DebitsPending); !ok { // posted and pending debits are always added up
+		return l, CounterOverflow
 	}
 	l.DebitsPosted = posted
 	return l, OK
+}
+
+// room returns what an issuance line can still issue; bounded is false when that is above 2^128 - 1.
+func (l Line) room(maximum Amount) (room Amount, bounded bool) {
+	debits, ok := l.DebitsPosted.Add(l.DebitsPending)
+	if !ok {
+		return Amount{}, true
+	}
+	if issued, ok := debits.Sub(l.CreditsPosted); ok {
+		room, ok = maximum.Sub(issued)
+		if !ok {
+			return Amount{}, true
+		}
+		return room, true
+	}
+	returned, _ := l.CreditsPosted.Sub(debits)
+	return maximum.Add(returned)
 }
 
 // withinSupply tells whether an issuance line has issued no more than its asset's maximum supply.

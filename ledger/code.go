@@ -63,7 +63,7 @@ var explanations = []Explanation{
 	{SequenceUsed, "sequence_used", "The signer's sequence was used by an earlier transaction.", "Ask for the transaction that used it; build a new one with the next sequence only if that was another payment."},
 	{SequenceGap, "sequence_gap", "The signer's sequence is not the next one.", "Send the transactions with the sequences before it first."},
 	{NonceUsed, "nonce_used", "The signer has used this nonce with this valid_until.", "The payment was made already: ask for it by its id."},
-	{ReplayFull, "replay_full", "The ledger remembers as many open nonces as the parameter max_open_nonces allows.", "Try again later, or use a sequence."},
+	{ReplayFull, "replay_full", "The ledger remembers as many open nonces as the parameter max_open_nonces allows, or 65,536 of this valid_until.", "Use another valid_until or a sequence, or try again later."},
 	{FeeAboveMaximum, "fee_above_maximum", "The fee is above the max_fee that the signers agreed to.", "Sign again with a higher max_fee."},
 	{FeeUnpayable, "fee_unpayable", "The first signer cannot pay the fee.", "Fund the account with the fee asset."},
 	{WitnessMissing, "witness_missing", "The signatures of a signer do not reach its policy's threshold.", "Collect more signatures."},
@@ -76,7 +76,7 @@ var explanations = []Explanation{
 	{SupplyExceeded, "supply_exceeded", "The issuer would pass the asset's maximum supply.", "Issue less."},
 	{CounterOverflow, "counter_overflow", "A counter of a line would pass 2^128 - 1.", "Use another account."},
 	{AssetCreationClosed, "asset_creation_closed", "The parameters allow only certain accounts to create assets, and this is none of them.", "Ask one of them."},
-	{AssetExists, "asset_exists", "An asset with this code exists.", "Choose another code."},
+	{AssetExists, "asset_exists", "An asset with this code, or with the id that it would have, exists.", "Choose another code."},
 	{PolicyUnchanged, "policy_unchanged", "The new policy is the account's present one.", "Nothing to do."},
 }
 

@@ -86,6 +86,11 @@ func (c *CreateAsset) apply(x *execution) (OperationResult, Code) {
 		return OperationResult{}, AssetExists
 	}
 	id := NewAssetID(issuer, c.Code)
+	// Two pairs of issuer and code with one id take 2^64 hashes, which somebody can afford: the later one must not take
+	// the earlier asset over.
+	if _, taken := x.state.asset(id); taken {
+		return OperationResult{}, AssetExists
+	}
 	x.state.assets.put(id, Asset{Issuer: issuer, Code: c.Code, Scale: c.Scale, MaxSupply: c.MaxSupply, MetadataHash: c.MetadataHash})
 	x.state.codes.put(c.Code, id)
 	return OperationResult{Asset: id}, OK

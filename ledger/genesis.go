@@ -241,20 +241,20 @@ func (g Genesis) Network() (Network, error) {
 	return Network{ChainID: g.ChainID, ID: crypto.DomainNetwork.Hash([]byte(g.ChainID), sum[:]), InitialHeight: g.InitialHeight}, nil
 }
 
-// Writes returns the state that g describes.
-func (g Genesis) Writes() ([]Write, Network, error) {
+// Outcome returns the state that g describes, as writes and journal entries of height 0.
+func (g Genesis) Outcome() (Outcome, Network, error) {
 	r, err := g.resolve()
 	if err != nil {
-		return nil, Network{}, err
+		return Outcome{}, Network{}, err
 	}
 	network, err := g.Network()
 	if err != nil {
-		return nil, Network{}, err
+		return Outcome{}, Network{}, err
 	}
 	base := Memory{string(NetworkRow()): network.encode(), string(ParametersRow()): r.params.encode()}
 	b, err := NewBlock(base, Header{UnixMillis: g.UnixNanos / 1e6}, Direct{})
 	if err != nil {
-		return nil, Network{}, err
+		return Outcome{}, Network{}, err
 	}
 	for _, a := range r.assets {
 		id := NewAssetID(a.Issuer, a.Code)
@@ -265,21 +265,20 @@ func (g Genesis) Writes() ([]Write, Network, error) {
 	for _, balance := range r.balances {
 		asset, _ := b.state.asset(balance.line.Asset)
 		if code := x.issueAtGenesis(asset, balance); code != OK {
-			return nil, Network{}, fmt.Errorf("balance of %s in %s: %s", balance.line.Account, asset.Code, strings.ReplaceAll(code.String(), "_", " "))
+			return Outcome{}, Network{}, fmt.Errorf("balance of %s in %s: %s", balance.line.Account, asset.Code, strings.ReplaceAll(code.String(), "_", " "))
 		}
 	}
 	b.state.validators.put(struct{}{}, r.validators)
 	outcome, err := b.End(nil)
 	if err != nil {
-		return nil, Network{}, err
+		return Outcome{}, Network{}, err
 	}
-	w := append(outcome.Writes, Write{NetworkRow(), base[string(NetworkRow())]}, Write{ParametersRow(), base[string(ParametersRow())]})
-	slices.SortFunc(w, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
-	return w, network, nil
+	outcome.Writes = append(outcome.Writes, Write{NetworkRow(), base[string(NetworkRow())]}, Write{ParametersRow(), base[string(ParametersRow())]})
+	slices.SortFunc(outcome.Writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
+	return outcome, network, nil
 }
 
-// issueAtGenesis posts a balance from its asset's issuer. Entries of genesis are not indexed by nodes; whoever follows a
-// journal finds them from the genesis file.
+// issueAtGenesis posts a balance from its asset's issuer.
 func (x *execution) issueAtGenesis(asset Asset, b resolvedBalance) Code {
 	issuance := LineKey{asset.Issuer, b.line.Asset}
 	line, _ := x.state.lines.get(issuance)

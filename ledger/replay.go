@@ -103,6 +103,18 @@ func (b bucket) add(account crypto.Address, nonce [NonceBytes]byte) bucket {
 	return bucket{b.Count + 1, crypto.DomainReplay.Hash(b.Digest[:], account[:], nonce[:])}
 }
 
+// MaxNoncesPerSecond bounds a bucket, and so the work of the block that removes it: 65,536 nonces are 131,072 deleted
+// rows. Without it everybody's round valid_until could make one block remove millions. A window of ten minutes has room
+// for 39 million nonces, ten times the default of max_open_nonces.
+const MaxNoncesPerSecond = 1 << 16
+
+// nonceRoom tells whether n more nonces fit.
+func (s *state) nonceRoom(validUntil, n, maxOpen uint64) bool {
+	totals, _ := s.replay.get(struct{}{})
+	b, _ := s.buckets.get(validUntil)
+	return totals.Open+n <= maxOpen && uint64(b.Count)+n <= MaxNoncesPerSecond
+}
+
 // useNonce enters a nonce, which the caller has found unused.
 func (s *state) useNonce(validUntil uint64, account crypto.Address, nonce [NonceBytes]byte) {
 	k := nonceKey{validUntil, account, nonce}
@@ -118,9 +130,13 @@ func (s *state) useNonce(validUntil uint64, account crypto.Address, nonce [Nonce
 // pruneNonces removes every bucket that is not after the block's time. After a pause of the chain it looks at no more
 // seconds than can have a bucket.
 func (s *state) pruneNonces(unixMillis uint64) {
-	totals, _ := s.replay.get(struct{}{})
+	totals, began := s.replay.get(struct{}{})
 	now := unixMillis / 1000
 	if now <= totals.PrunedThrough {
+		return
+	}
+	if !began { // genesis: there is no bucket to look for
+		s.replay.put(struct{}{}, replayTotals{PrunedThrough: now})
 		return
 	}
 	last := min(now, totals.PrunedThrough+MaxReplayWindowSeconds+1)

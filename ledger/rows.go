@@ -148,7 +148,9 @@ type LineKey struct {
 func AccountRow(a crypto.Address) []byte { return append([]byte{rowAccount}, a[:]...) }
 
 // LineRow returns the key of a line's row.
-func LineRow(k LineKey) []byte { return append(append([]byte{rowLine}, k.Account[:]...), k.Asset[:]...) }
+func LineRow(k LineKey) []byte {
+	return append(append([]byte{rowLine}, k.Account[:]...), k.Asset[:]...)
+}
 
 // AssetRow returns the key of an asset's row.
 func AssetRow(id AssetID) []byte { return append([]byte{rowAsset}, id[:]...) }
@@ -250,7 +252,9 @@ func DecodeAsset(value []byte) (a Asset, err error) {
 	r := openRow(value)
 	r.Fixed(1, "issuer", a.Issuer[:])
 	a.Code = r.String(2, "code", MaxCodeBytes)
-	a.Scale = r.Uint32(3, "scale")
+	if a.Scale = r.Uint32(3, "scale"); a.Scale > MaxScale { // a row can come from a stranger, with a proof that nobody checked yet
+		r.Fail("scale", "%d, at most %d", a.Scale, MaxScale)
+	}
 	a.MaxSupply = readAmount(r, 4, "max_supply")
 	a.MetadataHash = r.Bytes(5, "metadata_hash", 32)
 	return a, r.Close()
@@ -274,5 +278,5 @@ func DecodePolicyRow(value []byte) (crypto.Policy, error) {
 	if len(value) < 1 || value[0] != rowVersion {
 		return crypto.Policy{}, fmt.Errorf("row of a policy does not begin with the byte %d", rowVersion)
 	}
-	return crypto.DecodePolicy(value[1:])
+	return crypto.DecodeRegisteredPolicy(value[1:])
 }

@@ -146,7 +146,7 @@ func Decode(raw []byte) (*Tx, error) {
 		return nil, canonical.In("body", err)
 	}
 	tx.Body = *body
-	if n := len(tx.Witnesses); n > 0 && int(tx.Witnesses[n-1].Signer) >= len(body.Signers) {
+	if n := len(tx.Witnesses); n > 0 && uint64(tx.Witnesses[n-1].Signer) >= uint64(len(body.Signers)) {
 		return nil, canonical.Errorf("witnesses", "signer %d, the transaction has %d", tx.Witnesses[n-1].Signer, len(body.Signers))
 	}
 	tx.sum = sha256.Sum256(tx.body)
@@ -241,7 +241,7 @@ func (b *Body) Validate() error {
 		return canonical.Errorf("operations", "%d, at most %d", len(b.Operations), MaxOperations)
 	}
 	for i, op := range b.Operations {
-		if int(op.By()) >= len(b.Signers) {
+		if uint64(op.By()) >= uint64(len(b.Signers)) { // unsigned, or 2^31 would pass on 32-bit machines
 			return canonical.Errorf(index("operations", i)+"."+op.Kind().String(), "names signer %d, the transaction has %d", op.By(), len(b.Signers))
 		}
 		if err := op.validate(b); err != nil {
@@ -256,6 +256,10 @@ func (b *Body) Encode() []byte {
 	if err := b.Validate(); err != nil {
 		panic("encoding an invalid body: " + err.Error())
 	}
+	return b.encode()
+}
+
+func (b *Body) encode() []byte {
 	w := canonical.NewWriter(nil)
 	w.Uint32(1, txVersion)
 	for _, s := range b.Signers {

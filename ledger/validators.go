@@ -95,6 +95,9 @@ func checkValidators(set []Validator) ([]Validator, error) {
 		if v.Power == 0 || v.Power > MaxValidatorPower {
 			return nil, fmt.Errorf("validator %x: power %d, want 1 to %d", v.Address(), v.Power, uint64(MaxValidatorPower))
 		}
+		if v.Tombstoned != 0 {
+			return nil, fmt.Errorf("validator %x: tombstoned at %d, before the first block", v.Address(), v.Tombstoned)
+		}
 		if i > 0 && compareValidators(set[i-1], v) == 0 {
 			return nil, fmt.Errorf("validator %x stands twice", v.Address())
 		}
@@ -108,15 +111,25 @@ func checkValidators(set []Validator) ([]Validator, error) {
 // is looked up in the ledger's own set, and the last one with power keeps it: a chain with one proven liar can be mended
 // by its operators, a halted one only by hand.
 func (s *state) punish(height uint64, evidence []Misbehavior) []Validator {
+	if len(evidence) == 0 {
+		return nil
+	}
 	set, _ := s.validators.get(struct{}{})
 	set = slices.Clone(set)
+	left := 0
+	for _, v := range set {
+		if v.Power > 0 {
+			left++
+		}
+	}
 	var updates []Validator
 	for i, v := range set {
-		named := slices.ContainsFunc(evidence, func(m Misbehavior) bool { return m.Validator == v.Address() })
-		others := slices.ContainsFunc(set, func(o Validator) bool { return o.Power > 0 && o.Address() != v.Address() })
-		if !named || v.Power == 0 || !others {
+		address := v.Address()
+		named := slices.ContainsFunc(evidence, func(m Misbehavior) bool { return m.Validator == address })
+		if !named || v.Power == 0 || left == 1 {
 			continue
 		}
+		left--
 		set[i].Power, set[i].Tombstoned = 0, height
 		updates = append(updates, set[i])
 	}

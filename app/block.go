@@ -1,0 +1,146 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+
+	"github.com/pacioli-ledger/pacioli/app/index"
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// FinalizeBlock executes the decided block, or takes the outcome that it has, builds its batch and returns its AppHash.
+// It assumes nothing of what ProcessProposal saw: block sync and replay come without it. A panic or an error here stops
+// the node: to go on would be to fork.
+func (a *App) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior)
+	o := a.lookup(p.key())
+	if o == nil {
+		var err error
+		if o, err = a.execute(p); err != nil {
+			return nil, err
+		}
+	}
+	writes, entries := o.Writes, o.Entries
+	a.mu.Lock()
+	genesis := a.genesis
+	a.mu.Unlock()
+	if genesis != nil {
+		writes = overwrite(genesis.outcome.Writes, writes)
+		entries = append(slices.Clip(genesis.outcome.Entries), entries...)
+	}
+	network, err := a.Network()
+	if err != nil {
+		return nil, err
+	}
+	answer := &abci.ResponseFinalizeBlock{TxResults: make([]*abci.ExecTxResult, len(o.txs))}
+	txs := make([]index.Tx, len(o.txs))
+	ids, hashes := make([]crypto.Hash, len(o.txs)), make([]crypto.Hash, len(o.txs))
+	for i, receipt := range o.receipts {
+		data := receipt.Encode()
+		answer.TxResults[i] = &abci.ExecTxResult{Code: uint32(receipt.Code), Data: data, Codespace: Codespace, Events: txEvents(o.decoded[i], receipt)}
+		if receipt.Code != ledger.OK {
+			answer.TxResults[i].Log = receipt.Code.String()
+		}
+		txs[i] = index.Tx{Raw: o.txs[i], Code: uint32(receipt.Code), Data: data}
+		if tx := o.decoded[i]; tx != nil {
+			ids[i], hashes[i] = tx.ID(network.ID), tx.Hash()
+		}
+	}
+	for _, v := range o.Updates {
+		answer.ValidatorUpdates = append(answer.ValidatorUpdates, abci.ValidatorUpdate{PubKey: publicKey(v), Power: int64(v.Power)})
+		a.log.Warn("remove validator for equivocation", "height", req.Height, "validator", fmt.Sprintf("%X", v.Address()))
+	}
+	note := encodeNote(lastBlock{o.header, uint32(len(o.txs))})
+	answer.AppHash, err = a.store.Stage(o.header.Height, writes, index.Rows(o.header.Height, txs, ids, hashes, entries), note)
+	if err != nil {
+		return nil, fmt.Errorf("finalizing block %d: %w", req.Height, err)
+	}
+	a.mu.Lock()
+	a.staged = o
+	a.mu.Unlock()
+	return answer, nil
+}
+
+// Commit writes the finalized block: one batch, one sync. A crash before it loses nothing, for CometBFT replays the block.
+func (a *App) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
+	a.mu.Lock()
+	o := a.staged
+	a.mu.Unlock()
+	if o == nil {
+		return nil, fmt.Errorf("commit without a finalized block")
+	}
+	if err := a.store.Commit(); err != nil {
+		return nil, fmt.Errorf("committing block %d: %w", o.header.Height, err)
+	}
+	a.mu.Lock()
+	a.last = lastBlock{o.header, uint32(len(o.txs))}
+	a.genesis, a.staged = nil, nil
+	clear(a.known)
+	a.mu.Unlock()
+	a.pool.Committed(o.header, o.took())
+	if len(o.txs) > 0 {
+		a.log.Info("commit block", "height", o.header.Height, "transactions", len(o.txs), "writes", len(o.Writes))
+	} else {
+		a.log.Debug("commit block", "height", o.header.Height, "transactions", 0)
+	}
+	return &abci.ResponseCommit{}, nil
+}
+
+// took returns the transactions that took effect or failed, in order.
+func (o *outcome) took() []*ledger.Tx {
+	var txs []*ledger.Tx
+	for i, r := range o.receipts {
+		if !r.Code.Refused() {
+			txs = append(txs, o.decoded[i])
+		}
+	}
+	return txs
+}
+
+// overwrite merges two sorted lists of writes; where both have a key, the second wins.
+func overwrite(first, second []ledger.Write) []ledger.Write {
+	merged := make([]ledger.Write, 0, len(first)+len(second))
+	for len(first) > 0 && len(second) > 0 {
+		switch c := bytes.Compare(first[0].Key, second[0].Key); {
+		case c < 0:
+			merged, first = append(merged, first[0]), first[1:]
+		case c > 0:
+			merged, second = append(merged, second[0]), second[1:]
+		default:
+			merged, first, second = append(merged, second[0]), first[1:], second[1:]
+		}
+	}
+	return append(append(merged, first...), second...)
+}
+
+// txEvents describes a transaction for indexers and subscribers, with the names that Cosmos chains use. Events are not
+// hashed: whoever must be certain takes the receipt.
+func txEvents(tx *ledger.Tx, receipt ledger.Receipt) []abci.Event {
+	if tx == nil || receipt.Code.Refused() {
+		return nil
+	}
+	events := []abci.Event{event("tx", "id", receipt.TxID.String(), "fee", receipt.Fee.String(), "fee_payer", tx.Body.Signers[0].Address.String())}
+	if receipt.Code != ledger.OK {
+		return events
+	}
+	for _, op := range tx.Body.Operations {
+		if t, ok := op.(*ledger.Transfer); ok {
+			events = append(events, event("transfer", "sender", tx.Body.Signers[t.From].Address.String(), "recipient", t.To.String(),
+				"amount", t.Amount.String(), "asset", fmt.Sprintf("%x", t.Asset)))
+		}
+	}
+	return events
+}
+
+func event(kind string, pairs ...string) abci.Event {
+	e := abci.Event{Type: kind}
+	for i := 0; i < len(pairs); i += 2 {
+		e.Attributes = append(e.Attributes, abci.EventAttribute{Key: pairs[i], Value: pairs[i+1], Index: pairs[i] != "amount" && pairs[i] != "fee"})
+	}
+	return e
+}

@@ -1,0 +1,142 @@
+// Package index lays out the rows by which a node finds transactions and journal entries. They are not hashed and not
+// consensus: they go into the same batch as the block they belong to, so they are never behind the state, and can be
+// built again from the blocks.
+//
+//	0x01 tx_id(32)                          -> position
+//	0x02 SHA-256 of the raw bytes(32)       -> position
+//	0x03 height(8) index(4)                 -> transaction and result
+//	0x04 account(32) asset(16) number(8)    -> journal entry
+//
+// A position is height(8) || index(4), all integers big-endian.
+package index
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/canonical"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+const (
+	rowID    byte = 0x01
+	rowHash  byte = 0x02
+	rowTx    byte = 0x03
+	rowEntry byte = 0x04
+)
+
+// Reader reads index rows of one committed height.
+type Reader interface {
+	// Get returns a row's value, nil when there is none.
+	Get(key []byte) ([]byte, error)
+	// Range calls fn for every row with a key in [start, end), ascending, or descending when reverse, until fn gives an
+	// error, and returns that error.
+	Range(start, end []byte, reverse bool, fn func(key, value []byte) error) error
+}
+
+// Position is the place of a transaction.
+type Position struct {
+	Height uint64
+	Index  uint32
+}
+
+// Tx is a transaction as it stands in a block, with its result.
+type Tx struct {
+	Raw  []byte
+	Code uint32
+	Data []byte // the receipt
+}
+
+// Rows returns the rows of one block. ids are the transactions' ids, zero for bytes that are not a transaction; a
+// position of an id is written only where the transaction was not refused, so that a refused copy of a transaction in a
+// dishonest proposer's block never hides the real one.
+func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entries []ledger.LineEntry) []ledger.Write {
+	rows := make([]ledger.Write, 0, 3*len(txs)+len(entries))
+	for i, tx := range txs {
+		at := appendPosition(nil, Position{height, uint32(i)})
+		if !ledger.Code(tx.Code).Refused() {
+			rows = append(rows, ledger.Write{Key: append([]byte{rowID}, ids[i][:]...), Value: at},
+				ledger.Write{Key: append([]byte{rowHash}, hashes[i][:]...), Value: at})
+		}
+		w := canonical.NewWriter(nil)
+		w.Bytes(1, tx.Raw)
+		w.Uint32(2, tx.Code)
+		w.Bytes(3, tx.Data)
+		rows = append(rows, ledger.Write{Key: append([]byte{rowTx}, at...), Value: w.Done()})
+	}
+	for _, e := range entries {
+		rows = append(rows, ledger.Write{Key: entryKey(e.Line, e.Number), Value: e.Encoded})
+	}
+	return rows
+}
+
+// Undo returns the rows to delete when a block is rolled back.
+func Undo(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entries []ledger.LineEntry) []ledger.Write {
+	rows := Rows(height, txs, ids, hashes, entries)
+	for i := range rows {
+		rows[i].Value = nil
+	}
+	return rows
+}
+
+func appendPosition(b []byte, p Position) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, p.Height), p.Index)
+}
+
+func entryKey(line ledger.LineKey, number uint64) []byte {
+	key := append([]byte{rowEntry}, line.Account[:]...)
+	key = append(key, line.Asset[:]...)
+	return binary.BigEndian.AppendUint64(key, number)
+}
+
+// ByID finds a transaction by its id; ok is false when no block has it.
+func ByID(r Reader, id crypto.Hash) (Position, bool, error) { return position(r, rowID, id) }
+
+// ByHash finds a transaction by the SHA-256 of its bytes, which is CometBFT's name for it.
+func ByHash(r Reader, hash crypto.Hash) (Position, bool, error) { return position(r, rowHash, hash) }
+
+func position(r Reader, kind byte, name crypto.Hash) (Position, bool, error) {
+	v, err := r.Get(append([]byte{kind}, name[:]...))
+	if err != nil || v == nil {
+		return Position{}, false, err
+	}
+	if len(v) != 12 {
+		return Position{}, false, fmt.Errorf("index row of transaction %s has %d bytes, want 12: rebuild the index", name, len(v))
+	}
+	return Position{binary.BigEndian.Uint64(v), binary.BigEndian.Uint32(v[8:])}, true, nil
+}
+
+// Block returns all transactions of a block in their order.
+func Block(r Reader, height uint64) ([]Tx, error) {
+	var txs []Tx
+	start := append([]byte{rowTx}, appendPosition(nil, Position{Height: height})...)
+	end := append([]byte{rowTx}, appendPosition(nil, Position{Height: height + 1})...)
+	err := r.Range(start, end, false, func(_, value []byte) error {
+		c := canonical.NewReader(append([]byte(nil), value...))
+		txs = append(txs, Tx{Raw: c.Bytes(1, "raw", ledger.MaxTxBytes*16), Code: c.Uint32(2, "code"), Data: c.Bytes(3, "data", 1<<20)})
+		return c.Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the index of block %d: %w", height, err)
+	}
+	return txs, nil
+}
+
+// Entries returns up to limit encoded journal entries of a line from number on, ascending. The caller bounds limit.
+func Entries(r Reader, line ledger.LineKey, from uint64, limit int) ([][]byte, error) {
+	var entries [][]byte
+	err := r.Range(entryKey(line, from), append(entryKey(line, 1<<64-1), 0), false, func(_, value []byte) error {
+		if len(entries) == limit {
+			return errEnough
+		}
+		entries = append(entries, append([]byte(nil), value...))
+		return nil
+	})
+	if err != nil && err != errEnough {
+		return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
+	}
+	return entries, nil
+}
+
+var errEnough = fmt.Errorf("enough")

@@ -1,0 +1,71 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pacioli-ledger/pacioli/app/index"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+const (
+	healthLive = iota
+	healthReady
+	healthStartup
+)
+
+// Health says whether a node is well, and if not, why.
+type Health struct {
+	OK         bool     `json:"ok"`
+	Reasons    []string `json:"reasons,omitempty"`
+	Height     uint64   `json:"height"`
+	LastRiseMS int64    `json:"last_rise_ms"` // milliseconds since the height was last seen to rise
+	CatchingUp bool     `json:"catching_up"`
+	Peers      int      `json:"peers"`
+}
+
+// Health reports on the node.
+func (n *Node) Health(kind int) Health {
+	since := time.Since(time.Unix(0, n.advanced.Load()))
+	h := Health{OK: true, Height: n.app.Last().Height, LastRiseMS: since.Milliseconds(), CatchingUp: n.comet.ConsensusReactor().WaitSync(), Peers: n.comet.Switch().Peers().Size()}
+	bad := func(format string, args ...any) {
+		h.OK = false
+		h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))
+	}
+	if cause := n.cause.Load(); cause != nil {
+		bad("the node is stopping: %s", *cause)
+	}
+	switch kind {
+	case healthReady:
+		if h.CatchingUp {
+			bad("the node is catching up with its peers")
+		}
+		if lag := time.Duration(n.config.RPC.ReadyLag); since > lag {
+			bad("no block was committed for %s (limit %s): fewer than two thirds of the voting power are connected, or this node is cut off", since.Round(time.Second), lag)
+		}
+		if h.Height == 0 {
+			bad("no block was committed yet")
+		}
+	case healthStartup:
+		if h.Height == 0 {
+			bad("no block was committed yet")
+		}
+	}
+	return h
+}
+
+// committed tells whether a transaction is in a block already.
+func (n *Node) committed(tx *ledger.Tx) (Submission, bool) {
+	network, err := n.app.Network()
+	if err != nil {
+		return Submission{}, false
+	}
+	id := tx.ID(network.ID)
+	r := n.app.Store().Index()
+	defer r.Close()
+	at, ok, err := index.ByID(r, id)
+	if err != nil || !ok {
+		return Submission{}, false
+	}
+	return Submission{ID: id.String(), Code: ledger.OK, Name: ledger.OK.String(), Message: fmt.Sprintf("in block %d already", at.Height), Height: at.Height}, true
+}

@@ -1,0 +1,181 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	cmtcrypto "github.com/cometbft/cometbft/crypto"
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/crypto/mldsa65"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/types"
+)
+
+// Home is a node's folder. It is laid out as CometBFT's tools expect it:
+//
+//	pacioli.toml                    the configuration
+//	config/genesis.json             what the network begins with
+//	config/node_key.json            the node's name among its peers
+//	config/priv_validator_key.json  the validator's key, in plain text: protect the folder
+//	data/priv_validator_state.json  what the key has signed last: never restore it from a backup
+//	data/app                        the ledger's state
+//	data/*.db, data/cs.wal          CometBFT's blocks, state and log
+//	keys/                           the wallet's encrypted keys
+type Home string
+
+// Config returns the path of the configuration.
+func (h Home) Config() string { return filepath.Join(string(h), ConfigFile) }
+
+// Genesis returns the path of the genesis file.
+func (h Home) Genesis() string { return filepath.Join(string(h), "config", "genesis.json") }
+
+// NodeKey returns the path of the node's key.
+func (h Home) NodeKey() string { return filepath.Join(string(h), "config", "node_key.json") }
+
+// ValidatorKey returns the path of the validator's key.
+func (h Home) ValidatorKey() string {
+	return filepath.Join(string(h), "config", "priv_validator_key.json")
+}
+
+// SignState returns the path of the validator's sign state.
+func (h Home) SignState() string {
+	return filepath.Join(string(h), "data", "priv_validator_state.json")
+}
+
+// App returns the folder of the application's database.
+func (h Home) App() string { return filepath.Join(string(h), "data", "app") }
+
+// Data returns the folder of CometBFT's databases.
+func (h Home) Data() string { return filepath.Join(string(h), "data") }
+
+// Validator key types, by CometBFT's names.
+const (
+	KeyEd25519 = "ed25519"
+	KeyMLDSA65 = "ml_dsa_65"
+)
+
+// NewHome makes a home folder with new keys, without genesis: validators' public keys go into genesis first. It refuses a
+// folder that has a configuration or keys.
+func NewHome(h Home, c Config, keyType string) (types.GenesisValidator, error) {
+	var none types.GenesisValidator
+	if err := c.Check(); err != nil {
+		return none, err
+	}
+	for _, path := range []string{h.Config(), h.ValidatorKey(), h.NodeKey(), h.SignState()} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return none, fmt.Errorf("%s exists: choose another --home, or remove it if nothing in it is needed", path)
+		}
+	}
+	var key cmtcrypto.PrivKey
+	switch keyType {
+	case KeyEd25519:
+		key = cmted25519.GenPrivKey()
+	case KeyMLDSA65:
+		k, err := mldsa65.GenPrivKey()
+		if err != nil {
+			return none, fmt.Errorf("making a validator key: %w", err)
+		}
+		key = k
+	default:
+		return none, fmt.Errorf("validator key type %q, want %s or %s", keyType, KeyEd25519, KeyMLDSA65)
+	}
+	for _, dir := range []string{filepath.Join(string(h), "config"), h.Data()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return none, fmt.Errorf("making the home folder: %w", err)
+		}
+	}
+	if err := h.SaveConfig(c); err != nil {
+		return none, err
+	}
+	if _, err := p2p.LoadOrGenNodeKey(h.NodeKey()); err != nil {
+		return none, fmt.Errorf("making the node key: %w", err)
+	}
+	pv := privval.NewFilePV(key, h.ValidatorKey(), h.SignState())
+	pv.Save()
+	return types.GenesisValidator{Address: key.PubKey().Address(), PubKey: key.PubKey(), Power: 1, Name: c.Node.Moniker}, nil
+}
+
+// SaveConfig writes the configuration, over one that is there.
+func (h Home) SaveConfig(c Config) error {
+	text, err := c.Encode()
+	if err != nil {
+		return fmt.Errorf("encoding the configuration: %w", err)
+	}
+	if err := os.MkdirAll(string(h), 0o700); err != nil {
+		return fmt.Errorf("making the home folder: %w", err)
+	}
+	if err := os.WriteFile(h.Config(), text, 0o600); err != nil {
+		return fmt.Errorf("writing the configuration: %w", err)
+	}
+	return nil
+}
+
+// ID returns the node's id.
+func (h Home) ID() (string, error) {
+	key, err := p2p.LoadNodeKey(h.NodeKey())
+	if err != nil {
+		return "", fmt.Errorf("reading the node key: %w", err)
+	}
+	return string(key.ID()), nil
+}
+
+// loadValidator reads the validator's key and sign state. CometBFT's own loader exits the process on a bad file, so the
+// files are read here first, for an error that can be returned. A missing sign state beside a key is refused: to begin
+// with an empty one could sign twice.
+func (h Home) loadValidator() (*privval.FilePV, error) {
+	for path, into := range map[string]any{h.ValidatorKey(): &struct {
+		PubKey  json.RawMessage `json:"pub_key"`
+		PrivKey json.RawMessage `json:"priv_key"`
+	}{}, h.SignState(): &struct {
+		Height string `json:"height"`
+	}{}} {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) && path == h.SignState() {
+			return nil, fmt.Errorf("%s is missing beside the validator's key: without it the key could sign twice. "+
+				"If this key has never signed, or %s blocks have passed since it did, write {\"height\":\"0\",\"round\":0,\"step\":0} into it", path, "10")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the validator's files: %w", err)
+		}
+		if err := json.Unmarshal(text, into); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return privval.LoadFilePV(h.ValidatorKey(), h.SignState()), nil
+}
+
+// lock takes the home folder and the validator's key for this process until it ends, whatever ends it.
+func (h Home) lock() (release func(), err error) {
+	if err := os.MkdirAll(h.Data(), 0o700); err != nil {
+		return nil, fmt.Errorf("making the data folder: %w", err)
+	}
+	var held []*os.File
+	release = func() {
+		for _, f := range held {
+			f.Close()
+		}
+	}
+	for _, path := range []string{filepath.Join(h.Data(), "LOCK"), h.ValidatorKey()} {
+		flags := os.O_RDWR
+		if filepath.Base(path) == "LOCK" {
+			flags |= os.O_CREATE
+		}
+		f, err := os.OpenFile(path, flags, 0o600)
+		if err != nil {
+			release()
+			return nil, fmt.Errorf("locking the node's files: %w", err)
+		}
+		held = append(held, f)
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			release()
+			return nil, fmt.Errorf("%s is in use by another process: stop that node first (two nodes with one key sign twice)", path)
+		}
+	}
+	return release, nil
+}

@@ -1,0 +1,72 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	cmtlog "github.com/cometbft/cometbft/libs/log"
+)
+
+func logLevel(name string) (slog.Level, error) {
+	var l slog.Level
+	switch name {
+	case "debug", "info", "warn", "error":
+		return l, l.UnmarshalText([]byte(name))
+	}
+	return l, fmt.Errorf("%q, want debug, info, warn or error", name)
+}
+
+// NewLogger returns the logger that the settings describe. The settings have been checked.
+func NewLogger(c LogConfig, w io.Writer) *slog.Logger {
+	level, _ := logLevel(c.Level)
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// cometLogger hands CometBFT's log lines to slog, and listens for the one line that says that consensus has stopped:
+// CometBFT recovers the panic, keeps the process and its RPC alive, and tells nobody else.
+type cometLogger struct {
+	log     *slog.Logger
+	level   slog.Level
+	stopped func(cause string)
+}
+
+var _ cmtlog.Logger = cometLogger{}
+
+func (l cometLogger) write(level slog.Level, message string, pairs []any) {
+	if level >= l.level {
+		l.log.Log(context.Background(), level, message, pairs...)
+	}
+}
+
+func (l cometLogger) Debug(message string, pairs ...any) { l.write(slog.LevelDebug, message, pairs) }
+func (l cometLogger) Info(message string, pairs ...any)  { l.write(slog.LevelInfo, message, pairs) }
+func (l cometLogger) Warn(message string, pairs ...any)  { l.write(slog.LevelWarn, message, pairs) }
+
+func (l cometLogger) Error(message string, pairs ...any) {
+	l.write(slog.LevelError, message, pairs)
+	if strings.HasPrefix(message, "CONSENSUS FAILURE") {
+		cause := "unknown"
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if pairs[i] == "err" {
+				cause = fmt.Sprint(pairs[i+1])
+			}
+		}
+		l.stopped(cause)
+	}
+}
+
+func (l cometLogger) With(pairs ...any) cmtlog.Logger {
+	l.log = l.log.With(pairs...)
+	return l
+}
+
+func sortedNames(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }

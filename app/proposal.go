@@ -1,0 +1,215 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// proposal is everything that the outcome of a block depends on, besides the state below it.
+type proposal struct {
+	header   ledger.Header
+	txs      [][]byte
+	evidence []ledger.Misbehavior
+}
+
+func newProposal(height int64, blockTime time.Time, txs [][]byte, misbehavior []abci.Misbehavior) proposal {
+	p := proposal{header: ledger.Header{Height: uint64(height), UnixMillis: uint64(blockTime.UnixMilli())}, txs: txs}
+	for _, m := range misbehavior {
+		e := ledger.Misbehavior{Height: uint64(m.Height)}
+		copy(e.Validator[:], m.Validator.Address)
+		p.evidence = append(p.evidence, e)
+	}
+	return p
+}
+
+// key names a proposal by all of its content.
+func (p proposal) key() crypto.Hash {
+	content := binary.BigEndian.AppendUint64(nil, p.header.Height)
+	content = binary.BigEndian.AppendUint64(content, p.header.UnixMillis)
+	content = binary.BigEndian.AppendUint64(content, uint64(len(p.txs)))
+	for _, tx := range p.txs {
+		h := sha256.Sum256(tx)
+		content = append(content, h[:]...)
+	}
+	for _, e := range p.evidence {
+		content = append(content, e.Validator[:]...)
+		content = binary.BigEndian.AppendUint64(content, e.Height)
+	}
+	return sha256.Sum256(content)
+}
+
+// outcome is an executed proposal.
+type outcome struct {
+	proposal
+	decoded  []*ledger.Tx // nil where the bytes are not a transaction
+	receipts []ledger.Receipt
+	ledger.Outcome
+}
+
+// refused returns the index of the first transaction that may not stand in a block, -1 when there is none.
+func (o *outcome) refused() int {
+	for i, r := range o.receipts {
+		if r.Code.Refused() {
+			return i
+		}
+	}
+	return -1
+}
+
+// execute applies a proposal to the committed state, with every signature that is not yet known to be good verified in
+// batches before. It changes nothing.
+func (a *App) execute(p proposal) (*outcome, error) {
+	base, release, err := a.base()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	block, err := ledger.NewBlock(base, p.header, a.checked)
+	if err != nil {
+		return nil, err
+	}
+	o := &outcome{proposal: p, decoded: make([]*ledger.Tx, len(p.txs)), receipts: make([]ledger.Receipt, len(p.txs))}
+	for i, raw := range p.txs {
+		if o.decoded[i] = a.pool.TxOf(raw); o.decoded[i] == nil {
+			o.decoded[i], _ = ledger.Decode(raw)
+		}
+	}
+	if err := a.verifyAhead(block, o.decoded); err != nil {
+		return nil, err
+	}
+	for i, tx := range o.decoded {
+		if tx == nil {
+			o.receipts[i] = ledger.Receipt{Code: ledger.Malformed}
+			continue
+		}
+		if o.receipts[i], err = block.Apply(tx); err != nil {
+			return nil, fmt.Errorf("executing transaction %d of block %d: %w", i, p.header.Height, err)
+		}
+	}
+	if o.Outcome, err = block.End(p.evidence); err != nil {
+		return nil, fmt.Errorf("closing block %d: %w", p.header.Height, err)
+	}
+	for _, id := range o.Broken {
+		a.log.Error("refuse transaction that breaks an invariant: report this as a defect", "height", p.header.Height, "tx", id.String())
+	}
+	return o, nil
+}
+
+// verifyAhead verifies a block's unknown signatures in batches over all processors. Verdicts do not depend on it: a
+// transaction whose policy changes earlier in the same block is verified again when it is applied.
+func (a *App) verifyAhead(block *ledger.Block, txs []*ledger.Tx) error {
+	var ahead []ledger.Authorization
+	for _, tx := range txs {
+		if tx == nil {
+			continue
+		}
+		authorization, ok, err := block.Authorize(tx)
+		if err != nil {
+			return err
+		}
+		if ok {
+			ahead = append(ahead, authorization)
+		}
+	}
+	a.checked.VerifyMany(ahead, a.o.Workers)
+	return nil
+}
+
+// keep remembers an executed proposal until its height is decided.
+func (a *App) keep(o *outcome) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.known) < maxKnown {
+		a.known[o.key()] = o
+	}
+}
+
+func (a *App) lookup(key crypto.Hash) *outcome {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.known[key]
+}
+
+// PrepareProposal builds a block from the mempool. With nothing to propose it waits for a first transaction, which gives
+// a lone transaction a block at once and an idle chain one block per interval; it does not wait when the last block had
+// transactions, for their effect is provable only by the header after it.
+func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+	a.mu.Lock()
+	idle := a.last.Header.Height != 0 && a.last.Transactions == 0
+	a.mu.Unlock()
+	if idle && a.o.IdleBlockInterval > 0 {
+		ctx, cancel := context.WithTimeout(a.done, a.o.IdleBlockInterval)
+		a.pool.Wait(ctx)
+		cancel()
+	}
+	p := newProposal(req.Height, req.Time, nil, req.Misbehavior)
+	base, release, err := a.base()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	block, err := ledger.NewBlock(base, p.header, a.checked)
+	if err != nil {
+		return nil, err
+	}
+	o := &outcome{}
+	operations := 0
+	for _, raw := range a.pool.Propose(req.MaxTxBytes) {
+		tx := a.pool.TxOf(raw)
+		if tx == nil {
+			continue // it has left the pool since
+		}
+		if operations += len(tx.Body.Operations); operations > a.o.MaxBlockOperations && len(p.txs) > 0 {
+			break
+		}
+		receipt, err := block.Apply(tx)
+		if err != nil {
+			return nil, fmt.Errorf("preparing block %d: %w", req.Height, err)
+		}
+		if receipt.Code.Refused() {
+			a.pool.Refused(tx.Hash(), receipt.Code) // its payer ran out of funds, or time passed
+			continue
+		}
+		p.txs = append(p.txs, raw)
+		o.decoded, o.receipts = append(o.decoded, tx), append(o.receipts, receipt)
+	}
+	if o.Outcome, err = block.End(p.evidence); err != nil {
+		return nil, fmt.Errorf("preparing block %d: %w", req.Height, err)
+	}
+	o.proposal = p
+	a.keep(o)
+	return &abci.ResponsePrepareProposal{Txs: p.txs}, nil
+}
+
+// ProcessProposal accepts exactly the blocks that an honest proposer builds: those in which no transaction is refused.
+// What it executes it keeps for FinalizeBlock.
+func (a *App) ProcessProposal(_ context.Context, req *abci.RequestProcessProposal) (answer *abci.ResponseProcessProposal, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error("reject proposal that made the rules panic: report this as a defect", "height", req.Height, "panic", r, "stack", string(debug.Stack()))
+			answer, err = &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}, nil
+		}
+	}()
+	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior)
+	o := a.lookup(p.key())
+	if o == nil {
+		if o, err = a.execute(p); err != nil {
+			return nil, err
+		}
+		a.keep(o)
+	}
+	if i := o.refused(); i >= 0 {
+		a.log.Warn("reject proposal", "height", req.Height, "proposer", fmt.Sprintf("%X", req.ProposerAddress), "transaction", i, "code", o.receipts[i].Code.String())
+		return &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}, nil
+	}
+	return &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}, nil
+}

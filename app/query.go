@@ -1,0 +1,231 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+	cryptoproto "github.com/cometbft/cometbft/proto/tendermint/crypto"
+
+	"github.com/pacioli-ledger/pacioli/app/index"
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/proof"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
+	"github.com/pacioli-ledger/pacioli/ledger/store"
+)
+
+// queryError is a refusal of a query.
+type queryError struct {
+	code uint32
+	what string
+}
+
+func (e *queryError) Error() string { return e.what }
+
+func refuse(code uint32, format string, args ...any) error {
+	return &queryError{code, fmt.Sprintf(format, args...)}
+}
+
+// Query answers from committed state; package query lists the paths. Answers without proof are this node's word: the
+// client package verifies everything that it hands out.
+func (a *App) Query(_ context.Context, req *abci.RequestQuery) (answer *abci.ResponseQuery, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error("query made the node panic: report this as a defect", "path", req.Path, "data", fmt.Sprintf("%x", req.Data), "panic", r, "stack", string(debug.Stack()))
+			answer, err = &abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: "the node failed to answer"}, nil
+		}
+	}()
+	answer = &abci.ResponseQuery{Codespace: query.Codespace, Key: req.Data}
+	if err := a.answer(req, answer); err != nil {
+		*answer = abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: err.Error(), Key: req.Data}
+		var refused *queryError
+		switch {
+		case errors.As(err, &refused):
+			answer.Code = refused.code
+		case errors.Is(err, store.ErrPruned):
+			answer.Code = query.Pruned
+		case errors.Is(err, store.ErrNotCommitted), errors.Is(err, errNoState):
+			answer.Code = query.NotYet
+		default:
+			a.log.Error("answer query", "path", req.Path, "err", err)
+		}
+	}
+	return answer, nil
+}
+
+func (a *App) answer(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	if len(req.Data) > query.MaxData {
+		return refuse(query.Malformed, "data of %d bytes, at most %d", len(req.Data), query.MaxData)
+	}
+	if req.Height < 0 {
+		return refuse(query.Malformed, "height %d, want 0 or more", req.Height)
+	}
+	if tree, ok := strings.CutPrefix(req.Path, "/store/"); ok {
+		if tree, ok = strings.CutSuffix(tree, "/key"); ok {
+			return a.queryRow(tree, req, answer)
+		}
+	}
+	switch req.Path {
+	case query.PathNetwork:
+		base, release, err := a.base()
+		if err != nil {
+			return err
+		}
+		defer release()
+		answer.Height = int64(a.Last().Height)
+		answer.Value, err = base.Get(ledger.NetworkRow())
+		return err
+	case query.PathPolicy:
+		var hash crypto.Hash
+		if err := fixed(req.Data, hash[:]); err != nil {
+			return err
+		}
+		view := a.store.View()
+		defer view.Close()
+		row, err := view.Get(ledger.PolicyRow(hash))
+		if err != nil {
+			return err
+		}
+		if row == nil {
+			return refuse(query.NotFound, "no account has registered the policy %s", hash)
+		}
+		answer.Value, answer.Height = row[1:], int64(view.Height())
+		return nil
+	case query.PathTx, query.PathTxHash:
+		return a.queryTx(req, answer)
+	case query.PathAccount:
+		var address crypto.Address
+		if err := fixed(req.Data, address[:]); err != nil {
+			return err
+		}
+		info, err := a.accountInfo(address)
+		answer.Value, answer.Height = info.Encode(), int64(info.Height)
+		return err
+	case query.PathEntries:
+		return a.queryEntries(req, answer)
+	}
+	return refuse(query.Malformed, "unknown path %q, want /store/<tree>/key, /policy, /tx, /tx/hash, /account, /entries or /network", req.Path)
+}
+
+func fixed(data, dst []byte) error {
+	if len(data) != len(dst) {
+		return refuse(query.Malformed, "data of %d bytes, this path takes %d", len(data), len(dst))
+	}
+	copy(dst, data)
+	return nil
+}
+
+func (a *App) queryRow(tree string, req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	if of, ok := ledger.TreeOf(req.Data); !ok || of != tree {
+		return refuse(query.Malformed, "key %x is not in tree %q", req.Data, tree)
+	}
+	if !req.Prove && req.Height == 0 {
+		view := a.store.View()
+		defer view.Close()
+		value, err := view.Get(req.Data)
+		answer.Value, answer.Height = value, int64(view.Height())
+		return err
+	}
+	height := uint64(req.Height)
+	if height == 0 {
+		// The root of a height stands in the next header, so the newest provable state is one behind.
+		if height = a.store.Height(); height > 0 {
+			height--
+		}
+	}
+	p, err := a.store.Prove(req.Data, height)
+	if err != nil {
+		return err
+	}
+	answer.Value, answer.Height = p.Value, int64(p.Height)
+	if req.Prove {
+		ops := make([]cryptoproto.ProofOp, len(p.Ops))
+		for i, op := range p.Ops {
+			ops[i] = cryptoproto.ProofOp{Type: op.Type, Key: op.Key, Data: op.Data}
+		}
+		answer.ProofOps = &cryptoproto.ProofOps{Ops: ops}
+	}
+	return nil
+}
+
+func (a *App) queryTx(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	var name crypto.Hash
+	if err := fixed(req.Data, name[:]); err != nil {
+		return err
+	}
+	r := a.store.Index()
+	defer r.Close()
+	find := index.ByID
+	if req.Path == query.PathTxHash {
+		find = index.ByHash
+	}
+	at, ok, err := find(r, name)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return refuse(query.NotFound, "no block up to height %d has the transaction %s", r.Height(), name)
+	}
+	block, err := index.Block(r, at.Height)
+	if err != nil {
+		return err
+	}
+	if int(at.Index) >= len(block) {
+		return fmt.Errorf("index says transaction %s is number %d of block %d, which has %d: rebuild the index", name, at.Index, at.Height, len(block))
+	}
+	txs, results := make([][]byte, len(block)), make([]proof.Result, len(block))
+	for i, tx := range block {
+		txs[i], results[i] = tx.Raw, proof.Result{Code: tx.Code, Data: tx.Data}
+	}
+	inclusion, err := proof.MakeInclusion(txs, results, int(at.Index))
+	if err != nil {
+		return err
+	}
+	answer.Value, answer.Height, answer.Index = inclusion.Encode(), int64(at.Height), int64(at.Index)
+	return nil
+}
+
+func (a *App) queryEntries(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	line, from, limit, ok := query.ParseEntriesData(req.Data)
+	if !ok {
+		return refuse(query.Malformed, "data of %d bytes is not a question for entries", len(req.Data))
+	}
+	r := a.store.Index()
+	defer r.Close()
+	entries, err := index.Entries(r, line, from, int(min(limit, query.MaxEntries)))
+	if err != nil {
+		return err
+	}
+	answer.Value, answer.Height = query.EncodeEntries(entries), int64(r.Height())
+	return nil
+}
+
+func (a *App) accountInfo(address crypto.Address) (query.Account, error) {
+	base, release, err := a.base()
+	if err != nil {
+		return query.Account{}, err
+	}
+	defer release()
+	last := a.Last()
+	info := query.Account{Height: last.Height, UnixMillis: last.UnixMillis, Policy: crypto.Hash(address)}
+	row, err := base.Get(ledger.AccountRow(address))
+	if err != nil {
+		return query.Account{}, err
+	}
+	if row != nil {
+		account, err := ledger.DecodeAccount(row)
+		if err != nil {
+			return query.Account{}, err
+		}
+		info.Known, info.Policy, info.PolicyVersion, info.Sequence = true, account.Policy, account.PolicyVersion, account.Sequence
+	}
+	info.NextSequence = info.Sequence + 1
+	if next, ok := a.pool.Pending(address); ok {
+		info.NextSequence = max(info.NextSequence, next)
+	}
+	return info, nil
+}

@@ -1,0 +1,314 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// Signer holds private keys. keystore.Signer is one; [Keys] is another.
+type Signer interface {
+	// Policy names the keys that the signer holds, all of them.
+	Policy() crypto.Policy
+	// Sign signs a message, domain in front, with the key at an index of Policy.
+	Sign(index int, message []byte) ([]byte, error)
+}
+
+// Keys is a signer in memory, for programs that keep keys elsewhere.
+type Keys struct {
+	policy  crypto.Policy
+	private []crypto.PrivateKey
+}
+
+// NewKeys makes the signer of an account of which all keys must sign, with weight 1 each.
+func NewKeys(private ...crypto.PrivateKey) (*Keys, error) {
+	var keys []crypto.Key
+	for _, k := range private {
+		keys = append(keys, crypto.Key{Scheme: k.Scheme(), Public: k.Public(), Weight: 1})
+	}
+	policy, err := crypto.NewPolicy(uint32(len(keys)), keys...)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keys{policy: policy}
+	for _, want := range policy.Keys {
+		i := slices.IndexFunc(private, func(p crypto.PrivateKey) bool {
+			return p.Scheme() == want.Scheme && bytes.Equal(p.Public(), want.Public)
+		})
+		k.private = append(k.private, private[i])
+	}
+	return k, nil
+}
+
+// Policy implements [Signer].
+func (k *Keys) Policy() crypto.Policy { return k.policy }
+
+// Address returns the address of the account that the keys began.
+func (k *Keys) Address() crypto.Address { return k.policy.Address() }
+
+// Sign implements [Signer].
+func (k *Keys) Sign(index int, message []byte) ([]byte, error) {
+	if index < 0 || index >= len(k.private) {
+		return nil, fmt.Errorf("sign with key %d of %d", index, len(k.private))
+	}
+	return k.private[index].Sign(message)
+}
+
+// Draft is a transaction on its way to being signed: the body, for which network it is, and what the signers' accounts
+// ask for. It belongs to one goroutine.
+type Draft struct {
+	network  ledger.Network // ChainID and ID
+	body     []byte
+	decoded  ledger.Body
+	accounts []SigningAccount
+	witness  []ledger.Witness // ascending by signer and key; each verifies
+}
+
+// SigningAccount is what a signer's account asks for.
+type SigningAccount struct {
+	Policy  crypto.Policy // in force
+	Version uint32        // of the policy; the signatures cover it
+}
+
+// NewDraft makes a draft of a body. There is one account for each of the body's signers, in their order.
+func NewDraft(network ledger.Network, body []byte, accounts []SigningAccount) (*Draft, error) {
+	decoded, err := ledger.DecodeBody(body)
+	if err != nil {
+		return nil, fmt.Errorf("body: %w", err)
+	}
+	if len(accounts) != len(decoded.Signers) {
+		return nil, fmt.Errorf("%d policies for %d signers", len(accounts), len(decoded.Signers))
+	}
+	for i, s := range decoded.Signers {
+		hash := accounts[i].Policy.Hash()
+		if s.Policy != nil && crypto.DomainAddress.Hash(s.Policy) != hash {
+			return nil, fmt.Errorf("signer %d: the body carries another policy than the one it is to be signed by", i)
+		}
+		if accounts[i].Version == 0 && crypto.Hash(s.Address) != hash {
+			return nil, fmt.Errorf("signer %d: policy %s is not the one that %s began with", i, hash, s.Address)
+		}
+	}
+	return &Draft{network: network, body: body, decoded: *decoded, accounts: accounts}, nil
+}
+
+// Network returns the network that the transaction is for.
+func (d *Draft) Network() ledger.Network { return d.network }
+
+// Body returns what will be signed, decoded from the very bytes. It must not be changed.
+func (d *Draft) Body() ledger.Body { return d.decoded }
+
+// BodyBytes returns the bytes of the body. They must not be changed.
+func (d *Draft) BodyBytes() []byte { return d.body }
+
+// Accounts returns what the signers' accounts ask for. It must not be changed.
+func (d *Draft) Accounts() []SigningAccount { return d.accounts }
+
+// Witnesses returns the signatures so far. They must not be changed.
+func (d *Draft) Witnesses() []ledger.Witness { return d.witness }
+
+// ID returns the transaction's id, which no signature changes.
+func (d *Draft) ID() crypto.Hash { return ledger.BodyID(d.network.ID, d.body) }
+
+// preimage is what the keys of a signer sign.
+func (d *Draft) preimage(signer int) []byte {
+	return ledger.Preimage(d.network.ID, d.body, d.accounts[signer].Version)
+}
+
+// weight is the weight of the signatures of a signer so far, and of the lightest of them.
+func (d *Draft) weight(signer int) (sum, lightest uint64) {
+	for _, w := range d.witness {
+		if int(w.Signer) == signer {
+			weight := uint64(d.accounts[signer].Policy.Keys[w.Key].Weight)
+			if sum += weight; lightest == 0 || weight < lightest {
+				lightest = weight
+			}
+		}
+	}
+	return sum, lightest
+}
+
+// Missing returns how much weight each signer's signatures lack; all zeros for a complete draft.
+func (d *Draft) Missing() []uint64 {
+	missing := make([]uint64, len(d.accounts))
+	for i, a := range d.accounts {
+		if sum, _ := d.weight(i); sum < uint64(a.Policy.Threshold) {
+			missing[i] = uint64(a.Policy.Threshold) - sum
+		}
+	}
+	return missing
+}
+
+// Complete tells whether every signer's threshold is reached.
+func (d *Draft) Complete() bool { return slices.Max(d.Missing()) == 0 }
+
+// Sign adds the signatures of every key that the signer holds and that is still needed, the heaviest first, since the
+// ledger refuses superfluous ones. It returns how many it added. An error leaves the draft as it was.
+func (d *Draft) Sign(s Signer) (added int, err error) {
+	before := slices.Clone(d.witness)
+	defer func() {
+		if err != nil {
+			d.witness, added = before, 0
+		}
+	}()
+	held := s.Policy().Keys
+	for i, a := range d.accounts {
+		order := make([]int, len(a.Policy.Keys))
+		for k := range order {
+			order[k] = k
+		}
+		slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(a.Policy.Keys[y].Weight, a.Policy.Keys[x].Weight) })
+		for _, k := range order {
+			if sum, _ := d.weight(i); sum >= uint64(a.Policy.Threshold) {
+				break
+			}
+			key := a.Policy.Keys[k]
+			own := slices.IndexFunc(held, func(h crypto.Key) bool { return h.Scheme == key.Scheme && bytes.Equal(h.Public, key.Public) })
+			if own < 0 || slices.ContainsFunc(d.witness, func(w ledger.Witness) bool { return int(w.Signer) == i && int(w.Key) == k }) {
+				continue
+			}
+			signature, err := s.Sign(own, d.preimage(i))
+			if err != nil {
+				return added, fmt.Errorf("signing for %s: %w", d.decoded.Signers[i].Address, err)
+			}
+			if err := d.Add(ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: signature}); err != nil {
+				return added, err
+			}
+			added++
+		}
+		// A heavy signature may have made an earlier, light one superfluous; the ledger would refuse the transaction.
+		d.drop(i)
+	}
+	return added, nil
+}
+
+// drop removes the lightest signatures of a signer while the rest suffices.
+func (d *Draft) drop(signer int) {
+	for {
+		sum, lightest := d.weight(signer)
+		if sum-lightest < uint64(d.accounts[signer].Policy.Threshold) {
+			return
+		}
+		i := slices.IndexFunc(d.witness, func(w ledger.Witness) bool {
+			return int(w.Signer) == signer && uint64(d.accounts[signer].Policy.Keys[w.Key].Weight) == lightest
+		})
+		d.witness = slices.Delete(d.witness, i, i+1)
+	}
+}
+
+// Add adds a signature that was made elsewhere. One that does not verify, or stands already, is an error.
+func (d *Draft) Add(w ledger.Witness) error {
+	if int(w.Signer) >= len(d.accounts) || int(w.Key) >= len(d.accounts[w.Signer].Policy.Keys) {
+		return fmt.Errorf("signature by key %d of signer %d: there is no such key", w.Key, w.Signer)
+	}
+	key := d.accounts[w.Signer].Policy.Keys[w.Key]
+	check := crypto.Check{Scheme: key.Scheme, PublicKey: key.Public, Message: d.preimage(int(w.Signer)), Signature: w.Signature}
+	if !check.Verify() {
+		return fmt.Errorf("signature by key %d of signer %d does not verify for this body, network and policy version", w.Key, w.Signer)
+	}
+	at, found := slices.BinarySearchFunc(d.witness, w, func(a, b ledger.Witness) int {
+		return cmp.Or(cmp.Compare(a.Signer, b.Signer), cmp.Compare(a.Key, b.Key))
+	})
+	if found {
+		return fmt.Errorf("key %d of signer %d has signed already", w.Key, w.Signer)
+	}
+	d.witness = slices.Insert(d.witness, at, w)
+	return nil
+}
+
+// ErrIncomplete is wrapped by the error for a draft that lacks signatures.
+var ErrIncomplete = errors.New("signatures are missing")
+
+// Raw returns the bytes to send.
+func (d *Draft) Raw() ([]byte, error) {
+	for i, missing := range d.Missing() {
+		if missing != 0 {
+			a := d.accounts[i]
+			return nil, fmt.Errorf("%w: those for %s reach %d of the threshold %d", ErrIncomplete, d.decoded.Signers[i].Address,
+				uint64(a.Policy.Threshold)-missing, a.Policy.Threshold)
+		}
+	}
+	raw := ledger.Assemble(d.body, d.witness)
+	if _, err := ledger.Decode(raw); err != nil {
+		return nil, fmt.Errorf("the assembled transaction: %w", err)
+	}
+	return raw, nil
+}
+
+// FeeCeiling returns the fee of a body once it is signed, in base units of the fee asset: exactly, when all keys of each
+// policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost.
+func FeeCeiling(p ledger.Parameters, body []byte, accounts []SigningAccount) (ledger.Amount, error) {
+	decoded, err := ledger.DecodeBody(body)
+	if err != nil {
+		return ledger.Amount{}, err
+	}
+	var cost uint64
+	var witnesses []ledger.Witness
+	for i, a := range accounts {
+		keys := a.Policy.Keys
+		// No sufficient set without superfluous keys has more keys than the lightest ones that reach the threshold.
+		weights := make([]uint32, len(keys))
+		order := make([]int, len(keys))
+		for k, key := range keys {
+			weights[k], order[k] = key.Weight, k
+		}
+		slices.Sort(weights)
+		count, sum := 0, uint64(0)
+		for ; count < len(keys) && sum < uint64(a.Policy.Threshold); count++ {
+			sum += uint64(weights[count])
+		}
+		price := func(k int) uint64 {
+			return p.FeePerSignature*keys[k].Scheme.Cost() + p.FeePerByte*uint64(keys[k].Scheme.SignatureSize())
+		}
+		// Of equal prices the later key comes first: the index 0 takes no bytes.
+		slices.SortFunc(order, func(x, y int) int { return cmp.Or(cmp.Compare(price(y), price(x)), cmp.Compare(y, x)) })
+		chosen := order[:count]
+		slices.Sort(chosen)
+		for _, k := range chosen {
+			cost += keys[k].Scheme.Cost()
+			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, keys[k].Scheme.SignatureSize())})
+		}
+	}
+	for _, op := range decoded.Operations {
+		if s, ok := op.(*ledger.SetPolicy); ok {
+			policy, err := crypto.DecodePolicy(s.Policy)
+			if err != nil {
+				return ledger.Amount{}, err
+			}
+			for _, k := range policy.Keys {
+				cost += k.Scheme.Cost() // of the proof of possession
+			}
+		}
+	}
+	raw := ledger.Assemble(body, witnesses)
+	if len(raw) > int(p.MaxTxBytes) {
+		return ledger.Amount{}, fmt.Errorf("the transaction would have %d bytes, this network takes %d: split its operations", len(raw), p.MaxTxBytes)
+	}
+	return p.Fee(len(raw), len(decoded.Operations), cost), nil
+}
+
+// WithFee returns the encoded body with max_fee set to its own fee ceiling: no more than the signatures make it cost.
+func WithFee(p ledger.Parameters, body ledger.Body, accounts []SigningAccount) ([]byte, error) {
+	if err := body.Validate(); err != nil {
+		return nil, err
+	}
+	if len(accounts) != len(body.Signers) {
+		return nil, fmt.Errorf("%d policies for %d signers", len(accounts), len(body.Signers))
+	}
+	// The fee counts the bytes that say the fee. Each round can only raise it, and it has at most 16 bytes.
+	for {
+		encoded := body.Encode()
+		fee, err := FeeCeiling(p, encoded, accounts)
+		if err != nil {
+			return nil, err
+		}
+		if fee.Cmp(body.MaxFee) <= 0 {
+			return encoded, nil
+		}
+		body.MaxFee = fee
+	}
+}

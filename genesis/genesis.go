@@ -1,0 +1,117 @@
+// Package genesis reads, writes and makes genesis files, which are CometBFT's GenesisDoc with the ledger's state as
+// app_state. Node and client both begin with one, and compute the network's id from it.
+package genesis
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/crypto/mldsa65"
+	"github.com/cometbft/cometbft/types"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// FromDoc turns a genesis document into what the ledger makes of it.
+func FromDoc(doc *types.GenesisDoc) (ledger.Genesis, error) {
+	state, err := ledger.ParseGenesisState(doc.AppState)
+	if err != nil {
+		return ledger.Genesis{}, err
+	}
+	if doc.GenesisTime.Before(time.Unix(0, 0)) {
+		return ledger.Genesis{}, fmt.Errorf("genesis_time %s is before 1970", doc.GenesisTime)
+	}
+	g := ledger.Genesis{ChainID: doc.ChainID, UnixNanos: uint64(doc.GenesisTime.UnixNano()), InitialHeight: uint64(max(doc.InitialHeight, 1)), State: state}
+	for _, v := range doc.Validators {
+		var scheme crypto.Scheme // 0, which the ledger refuses, for a type that it does not know
+		switch v.PubKey.Type() {
+		case cmted25519.KeyType:
+			scheme = crypto.Ed25519
+		case mldsa65.KeyType:
+			scheme = crypto.MLDSA65
+		}
+		if v.Power < 0 {
+			return ledger.Genesis{}, fmt.Errorf("validator %s has power %d", v.PubKey.Address(), v.Power)
+		}
+		g.Validators = append(g.Validators, ledger.Validator{Scheme: scheme, PublicKey: v.PubKey.Bytes(), Power: uint64(v.Power)})
+	}
+	return g, nil
+}
+
+// NetworkOf returns the identity of the network that begins with a genesis document.
+func NetworkOf(doc *types.GenesisDoc) (ledger.Network, error) {
+	g, err := FromDoc(doc)
+	if err != nil {
+		return ledger.Network{}, err
+	}
+	return g.Network()
+}
+
+// Limits of blocks and evidence that a new network begins with.
+const (
+	// MaxBlockBytes: 4 MB are 13,000 transfers. It must exceed 3.4 kB for each validator, or building a block panics.
+	MaxBlockBytes = 4 << 20
+	// MaxEvidenceBytes leaves room for a few conflicting votes of ML-DSA validators, 7 kB each, and is small beside a block.
+	MaxEvidenceBytes = 256 << 10
+	// EvidenceHours is how long equivocation can be reported. A light client's trust period must be shorter.
+	EvidenceHours = 21 * 24
+)
+
+// New puts a genesis document together. Times are cut to milliseconds, which is all that the ledger keeps.
+func New(chainID string, at time.Time, validators []types.GenesisValidator, state ledger.GenesisState) (*types.GenesisDoc, error) {
+	appState, err := json.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding app_state: %w", err)
+	}
+	params := types.DefaultConsensusParams()
+	params.Block.MaxBytes = MaxBlockBytes
+	params.Evidence.MaxBytes = MaxEvidenceBytes
+	params.Evidence.MaxAgeDuration = EvidenceHours * time.Hour
+	params.Evidence.MaxAgeNumBlocks = EvidenceHours * 3600 // at one block a second
+	params.Validator.PubKeyTypes = []string{cmted25519.KeyType, mldsa65.KeyType}
+	doc := &types.GenesisDoc{GenesisTime: at.UTC().Truncate(time.Millisecond), ChainID: chainID, InitialHeight: 1, ConsensusParams: params, Validators: validators, AppState: appState}
+	if err := doc.ValidateAndComplete(); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	if _, err := NetworkOf(doc); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	return doc, nil
+}
+
+// Save writes a genesis file.
+func Save(doc *types.GenesisDoc, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the folder of the genesis file: %w", err)
+	}
+	if err := doc.SaveAs(path); err != nil {
+		return fmt.Errorf("writing the genesis file: %w", err)
+	}
+	return nil
+}
+
+// Load reads and checks a genesis file. CometBFT's reader ignores unknown keys of its own part; ours does not.
+func Load(path string) (*types.GenesisDoc, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is missing: get the genesis file of the network from another operator, or begin a network of your own with `pacioli init`", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the genesis file: %w", err)
+	}
+	doc, err := types.GenesisDocFromJSON(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if _, err := NetworkOf(doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return doc, nil
+}

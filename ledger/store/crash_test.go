@@ -1,0 +1,341 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// twin is what a store that never crashed holds at each height.
+type twin struct {
+	h      history
+	roots  map[uint64][]byte
+	states map[uint64]model
+}
+
+func newTwin(t *testing.T, h history, o Options, to uint64) twin {
+	t.Helper()
+	o.FS = vfs.NewMem()
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	w := twin{h, map[uint64][]byte{}, map[uint64]model{0: {}}}
+	for height := uint64(1); height <= to; height++ {
+		w.roots[height] = mustRun(t, s, h, height, height)[0]
+		if n := s.Metrics().LastBatchBytes; n < 100_000 {
+			t.Fatalf("batch of height %d has %d bytes: too small to be torn", height, n)
+		}
+		w.states[height] = rows(t, s)
+	}
+	return w
+}
+
+// mustMatch opens what a crash left and compares it with the twin: a height between the acknowledged and the started,
+// its root, every row, a sound store, and the same roots for what follows.
+func (w twin) mustMatch(t *testing.T, fs vfs.FS, o Options, acked, started uint64, deep bool) {
+	t.Helper()
+	o.FS, o.OnFatal = fs, nil
+	s, err := Open("db", o)
+	if err != nil {
+		t.Fatalf("after the crash: %v", err)
+	}
+	defer mustClose(t, s)
+	height := s.Height()
+	if height < acked || height > started {
+		t.Fatalf("height %d is not between %d, acknowledged, and %d, started", height, acked, started)
+	}
+	if !bytes.Equal(s.AppHash(), w.roots[height]) {
+		t.Fatalf("height %d has root %x, the twin's is %x", height, s.AppHash(), w.roots[height])
+	}
+	sameRows(t, rows(t, s), w.states[height])
+	if deep {
+		mustBeSound(t, s)
+	}
+	for next := height + 1; next <= started+1; next++ {
+		if got := mustRun(t, s, w.h, next, next); !bytes.Equal(got[0], w.roots[next]) {
+			t.Fatalf("height %d, after the crash, has root %x, the twin's is %x", next, got[0], w.roots[next])
+		}
+	}
+	if deep {
+		mustBeSound(t, s)
+	}
+}
+
+// The crash window: enough blocks before it that the database flushes and compacts within it.
+const crashFrom, crashTo = 9, 12
+
+func crashHistory() (history, Options) {
+	o := small(nil)
+	o.KeepVersions, o.MemTableBytes = 4, 512<<10 // about two blocks: flushes fall into the window
+	return history{seed: 10, keys: 1500, writes: 260, value: 250}, o
+}
+
+// Power fails before each operation on the disk, keeping nothing, half, or all of what was not synced.
+func TestCrashAtEveryWrite(t *testing.T) {
+	h, o := crashHistory()
+	w := newTwin(t, h, o, crashTo+2)
+	mem := vfs.NewCrashableMem()
+	fs := &hookFS{FS: mem}
+	o.FS = fs
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	mustRun(t, s, h, 1, crashFrom-1)
+
+	type crash struct {
+		fs             *vfs.MemFS
+		op             string
+		percent        int
+		acked, started uint64
+	}
+	var mu sync.Mutex
+	var crashes []crash
+	var acked, started atomic.Uint64
+	acked.Store(crashFrom - 1)
+	started.Store(crashFrom - 1)
+	rng := rand.New(rand.NewPCG(11, 0))
+	ops := 0
+	fs.set(func(op string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		ops++
+		if testing.Short() && ops%4 != 0 {
+			return nil
+		}
+		for _, percent := range []int{0, 50, 100} {
+			a := acked.Load() // before the clone: what is acknowledged later may be missing from it
+			clone := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng})
+			crashes = append(crashes, crash{clone, op, percent, a, started.Load()})
+		}
+		return nil
+	}, nil)
+	for height := uint64(crashFrom); height <= crashTo; height++ {
+		if _, err := s.Stage(height, h.block(height), h.index(height), h.note(height)); err != nil {
+			t.Fatal(err)
+		}
+		started.Store(height)
+		if err := s.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		acked.Store(height)
+		time.Sleep(10 * time.Millisecond) // background work of this block falls into its window, too
+	}
+	fs.set(nil, nil)
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("%d operations, %d crashes", ops, len(crashes))
+	if ops < 40 {
+		t.Fatalf("only %d operations on the disk", ops)
+	}
+	at := map[uint64]int{}
+	for i, c := range crashes {
+		t.Run(fmt.Sprintf("%d/%d%%", i/3, c.percent), func(t *testing.T) {
+			defer func() {
+				if t.Failed() {
+					t.Logf("crash before %s, heights %d to %d", c.op, c.acked, c.started)
+				}
+			}()
+			w.mustMatch(t, c.fs, o, c.acked, c.started, i%20 == 0)
+		})
+		at[c.acked]++
+		crashes[i].fs = nil
+	}
+	t.Logf("crashes by acknowledged height: %v", at)
+}
+
+var errDisk = errors.New("injected: input/output error")
+
+// faultStep 1 tries every operation, which takes minutes.
+var faultStep = flag.Int("store.faultstep", 8, "TestFaultAtEveryWrite fails every n-th operation on the disk")
+
+// pebbleDies says that an error of this operation can make Pebble panic while it swaps its log: it does so with a lock in
+// the wrong state, which ends the process at once, past any recover. That is a crash, and TestCrashAtEveryWrite has those.
+func pebbleDies(op string) bool {
+	return strings.HasSuffix(op, ".log") || bytes.Contains(debug.Stack(), []byte("rotateWAL"))
+}
+
+// Each operation on the disk fails once: before it happened, and after it happened. The store either goes on, rightly,
+// or is broken and says so in every call; opened again it is at a height between acknowledged and started.
+func TestFaultAtEveryWrite(t *testing.T) {
+	h, o := crashHistory()
+	w := newTwin(t, h, o, crashTo+2)
+	base := vfs.NewCrashableMem()
+	o.FS = base
+	s := mustOpen(t, o)
+	mustRun(t, s, h, 1, crashFrom-1)
+	mustClose(t, s)
+	full := func() vfs.CrashCloneCfg {
+		return vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 0))}
+	}
+	for i := range 4 {
+		// The log's own operations are tried with a memtable so large that the log is not swapped.
+		persisted, log := i&1 != 0, i&2 != 0
+		o.MemTableBytes = 512 << 10
+		if log {
+			o.MemTableBytes = 32 << 20
+		}
+		broke, survived := 0, 0
+		for n := 1; ; n += *faultStep {
+			mem := base.CrashClone(full())
+			fs := &hookFS{FS: mem}
+			o := o
+			o.FS = fs
+			var fatal atomic.Int32
+			o.OnFatal = func(error) { fatal.Add(1) }
+			s := mustOpen(t, o)
+			for range 7 * (i / 2) { // each flush doubles the next memtable, from 256 kB
+				if err := errors.Join(s.db.Set(indexKey([]byte("w")), nil, nil), s.db.Flush()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var ops atomic.Int64
+			var failedOp atomic.Value
+			hook := func(op string) error {
+				if ops.Add(1) >= int64(n) && failedOp.Load() == nil && (log || !pebbleDies(op)) {
+					failedOp.Store(op)
+					return errDisk
+				}
+				return nil
+			}
+			if persisted {
+				fs.set(nil, hook)
+			} else {
+				fs.set(hook, nil)
+			}
+			acked, started := uint64(crashFrom-1), uint64(crashFrom-1)
+			var failure error
+			for height := uint64(crashFrom); height <= crashTo && failure == nil; height++ {
+				_, failure = s.Stage(height, h.block(height), h.index(height), h.note(height))
+				if failure != nil {
+					break
+				}
+				started = height
+				if failure = commitOrPanic(s); failure == nil {
+					acked = height
+				}
+			}
+			op, hit := failedOp.Load().(string)
+			where := fmt.Sprintf("operation %d, %s, persisted %t, log %t", n, op, persisted, log)
+			if failure != nil {
+				broke++
+				if !errors.Is(failure, ErrBroken) || !errors.Is(failure, errDisk) && fatal.Load() == 0 {
+					t.Fatalf("%s: %v", where, failure)
+				}
+				if fatal.Load() != 1 {
+					t.Fatalf("%s: OnFatal was called %d times", where, fatal.Load())
+				}
+				mustStayBroken(t, s, where)
+			} else {
+				survived++
+			}
+			crashed := mem.CrashClone(full())
+			bare := mem.CrashClone(vfs.CrashCloneCfg{})
+			fs.set(nil, nil)
+			if failure == nil {
+				_ = s.Close() // may report the failure that it outlived
+			} else {
+				closeWithin(s, 2*time.Second)
+			}
+			for _, fs := range []*vfs.MemFS{crashed, bare} {
+				w.mustMatch(t, fs, o, acked, started, n%10 == 1)
+				if t.Failed() {
+					t.Fatal(where)
+				}
+			}
+			if !hit {
+				t.Logf("persisted %t, log %t: %d operations, %d broke the store, %d did not", persisted, log, n, broke, survived)
+				break
+			}
+		}
+		if broke < 2 {
+			t.Errorf("persisted %t, log %t: only %d faults broke the store", persisted, log, broke)
+		}
+	}
+}
+
+// commitOrPanic commits; Pebble panics on some failures of the disk, which ends a real process there and then.
+func commitOrPanic(s *Store) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.fail(fmt.Errorf("panic: %v", r))
+			err = s.failure()
+		}
+	}()
+	return s.Commit()
+}
+
+func mustStayBroken(t *testing.T, s *Store, where string) {
+	t.Helper()
+	_, staged := s.Stage(s.Height()+1, nil, nil, nil)
+	_, proved := s.Prove(testKey(0), s.Height())
+	_, noted := s.Note(s.Height())
+	_, checked := s.Check(t.Context(), nil, nil)
+	v := s.View()
+	defer v.Close()
+	_, read := v.Get(testKey(0))
+	r := s.Index()
+	defer r.Close()
+	_, indexed := r.Get([]byte{1})
+	for i, err := range []error{staged, s.Commit(), s.Discard(), s.Rollback(s.Height(), nil), proved, noted, checked, read, indexed} {
+		if !errors.Is(err, ErrBroken) {
+			t.Fatalf("%s: call %d on the broken store: %v", where, i, err)
+		}
+	}
+}
+
+// closeWithin closes a broken store, which Pebble does not promise to be able to.
+func closeWithin(s *Store, d time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }()
+		_ = s.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
+	runtime.Gosched()
+}
+
+// A Stage that cannot read changes nothing; the next one works.
+func TestStageFailureIsNotFatal(t *testing.T) {
+	h := history{seed: 12, keys: 300, writes: 100, value: 10}
+	s := mustOpen(t, small(vfs.NewMem()))
+	defer mustClose(t, s)
+	twin := mustOpen(t, small(vfs.NewMem()))
+	defer mustClose(t, twin)
+	mustRun(t, s, h, 1, 3)
+	want := mustRun(t, twin, h, 1, 5)
+	before := rows(t, s)
+	// A flat row that disagrees with the tree stands for any failure inside the trees.
+	var key []byte
+	for k := range before {
+		if k[0] < kindBesideFirst {
+			key = []byte(k)
+		}
+	}
+	if err := s.db.Delete(flatKey(key), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Stage(4, []Write{{key, []byte("x")}}, nil, nil); !errors.Is(err, ErrMismatch) || errors.Is(err, ErrBroken) {
+		t.Fatalf("stage: %v", err)
+	}
+	sameRows(t, rows(t, s), before)
+	if err := s.db.Set(flatKey(key), []byte(before[string(key)]), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRun(t, s, h, 4, 5); !bytes.Equal(got[1], want[4]) {
+		t.Errorf("root %x, want %x", got[1], want[4])
+	}
+	mustBeSound(t, s)
+}
