@@ -223,17 +223,17 @@ func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx) {
 }
 
 // Pending returns the sequence that the next transaction of an account should have: the first one that neither a block
-// nor the pool has. It is 0 when nothing of the account waits; then the committed state knows.
-func (p *Pool) Pending(sender crypto.Address) (next uint64) {
+// nor the pool has. ok is false when nothing of the account waits; then the committed state knows.
+func (p *Pool) Pending(sender crypto.Address) (next uint64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.waiting.accounts[sender]
 	if a == nil {
-		return 0
+		return 0, false
 	}
 	for next = a.chain; a.sequenced[next] != nil; next++ {
 	}
-	return next
+	return next, true
 }
 
 // Tx returns a waiting transaction by its hash ([ledger.Tx.Hash]), nil when there is none: decoded and immutable, so that

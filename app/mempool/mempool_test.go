@@ -126,7 +126,7 @@ func TestOrderWithinABlock(t *testing.T) {
 		t.Errorf("a second proposal differs: %s", again)
 	}
 	for sender, want := range map[*person]uint64{a: 5, b: 4, c: 1, d: 3, newPerson(t, "nobody"): 0} {
-		if got := n.pool.Pending(sender.Address); got != want {
+		if got, ok := n.pool.Pending(sender.Address); got != want || ok != (want != 0) {
 			t.Errorf("next sequence of %s is %d, want %d", sender.Address, got, want)
 		}
 	}
@@ -356,15 +356,19 @@ func TestLimits(t *testing.T) {
 	n.accept(pay(b, 2), pay(b, 3), pay(b, 4))
 	n.accept(pay(b, 1))
 	n.verify()
-	if s := n.pool.Stats(); s.Evicted != 1 || n.pool.Pending(b.Address) != 4 {
-		t.Errorf("evicted %d, next %d; want b's 4 evicted", s.Evicted, n.pool.Pending(b.Address))
+	if next, _ := n.pool.Pending(b.Address); n.pool.Stats().Evicted != 1 || next != 4 {
+		t.Errorf("evicted %d, next %d; want b's 4 evicted", n.pool.Stats().Evicted, next)
 	}
 	// The pool is full of ready ones now.
 	if v := n.send(pay(c, 1)); v.Code != Full || !v.Retry {
 		t.Errorf("on a full pool the verdict is %s", v.Code)
 	}
-	if n.pool.Insert(n.build(pay(c, 1))); n.pool.Stats().Shed == 0 {
-		t.Error("nothing was shed")
+	shed := n.pool.Stats().Shed
+	n.pool.Insert(n.build(pay(c, 1)))
+	for deadline := time.Now().Add(10 * time.Second); n.pool.Stats().Shed != shed+1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a peer's transaction was not shed on a full pool")
+		}
 	}
 	n.commit(n.pool.Propose(everything))
 	// Parked ones of anybody make room for ready ones, but not for parked ones.
@@ -377,7 +381,7 @@ func TestLimits(t *testing.T) {
 	if s := n.pool.Stats(); s.Ready != 2 || s.Parked != 4 || s.Evicted != 3 {
 		t.Errorf("stats are %+v, want 2 ready, 4 parked, 3 evicted in all", s)
 	}
-	if n.pool.Pending(a.Address) != 0 {
+	if _, waits := n.pool.Pending(a.Address); waits {
 		t.Error("the oldest parked ones were not those that went")
 	}
 }

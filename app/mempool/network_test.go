@@ -81,12 +81,12 @@ func newNet(t testing.TB, people int, change func(*Config)) *net {
 	for _, p := range sorted {
 		g.State.Accounts = append(g.State.Accounts, ledger.GenesisAccount{Address: p.Address, Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: fmt.Sprint(balance / 100)}}})
 	}
-	writes, network, err := g.Writes()
+	outcome, network, err := g.Outcome()
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.id, n.asset, n.state = network.ID, ledger.NewAssetID(n.issuer.Address, "EUR"), ledger.Memory{}
-	n.state.Apply(writes)
+	n.state.Apply(outcome.Writes)
 	n.last = ledger.Header{UnixMillis: genesisSeconds * 1000}
 	cfg := DefaultConfig()
 	if change != nil {
