@@ -256,7 +256,7 @@ type Stats struct {
 	Bytes         int64 // of both
 	Senders       int   // accounts that they are signed by
 	Queued        int   // transactions that wait for a worker
-	QueuedBytes   int64
+	QueuedBytes   int64 // of those, and of those that the workers have in hand
 
 	Accepted   uint64 // entered into the pool
 	Duplicates uint64 // accepted, but in the pool already

@@ -204,6 +204,7 @@ func TestStress(t *testing.T) {
 		}
 	}
 	n.verify()
+	n.settle()
 	s := n.pool.Stats()
 	if s.Ready+s.Parked != 0 || s.Bytes != 0 || s.Senders != 0 || s.QueuedBytes != 0 || s.Panics != 0 {
 		t.Errorf("drained, the pool has %+v", s)
