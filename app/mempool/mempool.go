@@ -23,6 +23,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,7 @@ func refused(code ledger.Code, format string, args ...any) Verdict {
 
 // Admission opens a view of the last committed state: its rows, the header of the block that left it, and the function
 // that closes the view. The pool judges one batch by a view and closes it within milliseconds. It is called by several
-// goroutines.
+// goroutines. Where a block may be committed in between, the header is taken first: one that is too old is harmless.
 type Admission func() (state ledger.Reader, last ledger.Header, release func(), err error)
 
 // Pool is the mempool. Every method may be called from any goroutine at any time, also while a block is executed or
@@ -201,12 +202,13 @@ func (p *Pool) Wait(ctx context.Context) bool {
 
 // Committed tells what a committed block held. The state that Admission opens must be that block's, or a later one's. txs
 // are the transactions that took effect or failed, in order, and not those that the ledger refused: these have used up
-// nothing.
+// nothing. Nil ones are passed over.
 //
 // What the block held goes, and what can no longer stand in a block: other transactions with the same replay keys, and
 // expired ones. Signatures are not verified again, except of those whose signer has changed its policy in this block:
 // they pass through admission once more.
 func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx) {
+	txs = slices.DeleteFunc(slices.Clone(txs), func(tx *ledger.Tx) bool { return tx == nil })
 	p.mu.Lock()
 	again, expired := p.waiting.committed(h, txs, p.now())
 	p.counts.Expired.Add(expired)
@@ -229,9 +231,7 @@ func (p *Pool) Pending(sender crypto.Address) (next uint64, ok bool) {
 	if a == nil {
 		return 0, false
 	}
-	next = a.chain
-	for a.sequenced[next] != nil {
-		next++
+	for next = a.chain; a.sequenced[next] != nil; next++ {
 	}
 	return next, true
 }
@@ -256,7 +256,7 @@ type Stats struct {
 	Bytes         int64 // of both
 	Senders       int   // accounts that they are signed by
 	Queued        int   // transactions that wait for a worker
-	QueuedBytes   int64
+	QueuedBytes   int64 // of those, and of those that the workers have in hand
 
 	Accepted   uint64 // entered into the pool
 	Duplicates uint64 // accepted, but in the pool already
