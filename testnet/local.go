@@ -218,7 +218,7 @@ func (l *Local) createWallet(o LocalOptions) (ledger.GenesisState, error) {
 	}
 	address := map[string]crypto.Address{}
 	for _, name := range []string{KeyAlice, KeyBob, KeyBank, KeyTreasury} {
-		info, _, err := keys.Create(name, keystore.Spec{Kind: crypto.Ed25519.String()}, []byte(passphrase))
+		info, _, err := keys.Create(name, keystore.Spec{Kind: crypto.Ed25519.String()}, passphrase)
 		if err != nil {
 			return none, fmt.Errorf("making the key %s: %w", name, err)
 		}

@@ -134,7 +134,7 @@ func DefaultConfig() Config {
 		Log:       LogConfig{Level: "info", Format: "text", CometBFT: "error"},
 		RPC:       RPCConfig{Listen: "127.0.0.1:26657", MaxConnections: 900, CORSOrigins: []string{}, ReadyLag: Duration(10 * time.Second)},
 		P2P:       P2PConfig{Listen: "0.0.0.0:26656", PersistentPeers: []string{}, MaxInbound: 40},
-		Consensus: ConsensusConfig{IdleBlockInterval: Duration(time.Second), TimeoutPropose: Duration(3 * time.Second), TimeoutCommit: 0, DoubleSignCheckHeight: 10},
+		Consensus: ConsensusConfig{IdleBlockInterval: Duration(time.Second), TimeoutPropose: Duration(2 * time.Second), TimeoutCommit: 0, DoubleSignCheckHeight: 10},
 		Mempool: MempoolConfig{MaxTxs: m.MaxTxs, MaxBytes: m.MaxBytes, MaxTxsPerSender: m.MaxTxsPerSender, MaxBytesPerSender: m.MaxBytesPerSender,
 			MaxGap: m.MaxGap, MaxAge: Duration(m.MaxAge), Workers: m.Workers, QueueLength: m.QueueLength, OfferAgainAfter: Duration(m.OfferAgainAfter)},
 		Store:  StoreConfig{CacheMB: 128, TreeCacheNodes: 200_000, KeepVersions: 0},

@@ -86,7 +86,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	if err != nil {
 		return err
 	}
-	databases := cometdb.NewProvider(home.Data())
+	databases := cometdb.Provider(home.Data(), cometdb.Options{Logger: log, OnFatal: func(name string, err error) { n.fail(fmt.Errorf("CometBFT's database %s failed: %w", name, err)) }})
 	defer func() { err = errors.Join(err, databases.Close()) }()
 	level, _ := logLevel(c.Log.CometBFT)
 	logger := cometLogger{log: log, level: level, stopped: func(cause string) { n.fail(fmt.Errorf("consensus has stopped: %s", cause)) }}
