@@ -192,6 +192,7 @@ func TestFaultAtEveryWrite(t *testing.T) {
 		persisted, log := i&1 != 0, i&2 != 0
 		step := *faultStep
 		h, o := crashHistory()
+		o.MemTableBytes = 512 << 10 // every block is flushed
 		if log {
 			h.writes, o.MemTableBytes, step = 12, 32<<20, 1
 		}
