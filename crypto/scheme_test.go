@@ -28,7 +28,7 @@ func signed(t testing.TB, key PrivateKey, message string) Check {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Check{key.Scheme(), key.Public(), []byte(message), signature}
+	return Check{Scheme: key.Scheme(), PublicKey: key.Public(), Message: []byte(message), Signature: signature}
 }
 
 func TestSchemeTable(t *testing.T) {
@@ -265,7 +265,7 @@ func FuzzVerify(f *testing.F) {
 		f.Add(uint32(s), c.PublicKey, c.Message, c.Signature)
 	}
 	f.Fuzz(func(t *testing.T, s uint32, key, message, signature []byte) {
-		c := Check{Scheme(s), key, message, signature}
+		c := Check{Scheme: Scheme(s), PublicKey: key, Message: message, Signature: signature}
 		verdict := c.Verify() // must not panic
 		if all := VerifyAll([]Check{c, c}); all[0] != verdict || all[1] != verdict {
 			t.Errorf("single %t, batch %v", verdict, all)

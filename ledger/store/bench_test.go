@@ -44,7 +44,7 @@ func commitAccounts(b *testing.B, s *Store, each func(yield func(int))) (stageNa
 		v[0] = 1
 		binary.BigEndian.PutUint64(v[8:], s.Height())
 		binary.BigEndian.PutUint64(v[16:], uint64(i))
-		w = append(w, Write{account(i), v})
+		w = append(w, Write{Key: account(i), Value: v})
 	})
 	sortWrites(w)
 	if _, err := s.Stage(s.Height()+1, w, nil, nil); err != nil {

@@ -341,7 +341,7 @@ func TestStageFailureIsNotFatal(t *testing.T) {
 	if err := s.db.Delete(flatKey(key), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Stage(4, []Write{{key, []byte("x")}}, nil, nil); !errors.Is(err, ErrMismatch) || errors.Is(err, ErrBroken) {
+	if _, err := s.Stage(4, []Write{{Key: key, Value: []byte("x")}}, nil, nil); !errors.Is(err, ErrMismatch) || errors.Is(err, ErrBroken) {
 		t.Fatalf("stage: %v", err)
 	}
 	sameRows(t, rows(t, s), before)
