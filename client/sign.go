@@ -62,6 +62,10 @@ func (k *Keys) Sign(index int, message []byte) ([]byte, error) {
 // Draft is a transaction on its way to being signed: the body, for which network it is, and what the signers' accounts
 // ask for. It belongs to one goroutine.
 type Draft struct {
+	// Before is kept in the file for [Client.Settle]. Use it from files of one's own only: a mark from behind the
+	// transaction would make it look dead.
+	Before *Mark
+
 	network  ledger.Network // ChainID and ID
 	body     []byte
 	decoded  ledger.Body
