@@ -1,7 +1,7 @@
 // Package mempool keeps the transactions that wait for a block. It is the application's own mempool, behind CometBFT's
 // mempool.type = "app": CheckTx is [Pool.Check], InsertTx is [Pool.Insert], ReapTxs is [Pool.Reap], PrepareProposal waits
 // with [Pool.Wait] and takes [Pool.Propose], and after Commit the application tells [Pool.Committed] what the block held.
-// CometBFT does nothing else for such a mempool: no recheck, no eviction, no second sending (facts in docs/).
+// CometBFT does nothing else for such a mempool: no recheck, no eviction, no second sending.
 //
 // A transaction's way: it is queued (never more than a bound; beyond it, it is shed with a code that says "try again"),
 // a worker takes what is queued as one batch, decodes it, asks the ledger about everything but signatures, verifies the
@@ -133,8 +133,9 @@ func (p *Pool) Check(ctx context.Context, raw []byte) Verdict {
 }
 
 // Insert takes a transaction from a peer. It never waits, not even for the pool's lock, as it runs in the goroutine that
-// receives the peer's votes. It returns false when the transaction was shed; true says that it will be looked at. raw must
-// not change afterwards.
+// receives the peer's votes. It returns false when the transaction was shed; true says that it will be looked at. CometBFT
+// then remembers its hash (for 100,000 others) and drops the same bytes when a peer sends them again, whatever the verdict
+// behind the queue: another node has to propose a transaction that this one had no room for. raw must not change afterwards.
 func (p *Pool) Insert(raw []byte) bool {
 	_, ok := p.enqueue(&arrival{raw: raw})
 	return ok

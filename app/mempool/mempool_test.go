@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cometbft/cometbft/types"
+
 	"github.com/pacioli-ledger/pacioli/app/signature"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -152,9 +154,9 @@ func TestOrderWithinABlock(t *testing.T) {
 }
 
 func TestProtoSize(t *testing.T) {
-	for n, want := range map[int]int64{1: 3, 127: 129, 128: 131, 16383: 16386, 16384: 16388, 262144: 262148} {
-		if got := protoSize(n); got != want {
-			t.Errorf("%d bytes take %d in a block, want %d", n, got, want)
+	for _, n := range []int{1, 127, 128, 16383, 16384, 262144} {
+		if got, want := protoSize(n), types.ComputeProtoSizeForTxs([]types.Tx{make([]byte, n)}); got != want {
+			t.Errorf("%d bytes take %d in a block, CometBFT says %d", n, got, want)
 		}
 	}
 }
@@ -198,6 +200,11 @@ func TestParkedArePromoted(t *testing.T) {
 	n.verify()
 	if s := n.pool.Stats(); s.Ready != 0 || s.Parked != 2 || s.Dropped != 1 {
 		t.Errorf("after a refusal stats are %+v", s)
+	}
+	// One that the ledger refused because of another's absence stays.
+	n.pool.Refused(n.decode(n.build(pay(a, 3))).Hash(), ledger.SequenceGap)
+	if s := n.pool.Stats(); s.Parked != 2 {
+		t.Errorf("after a gap %+v", s)
 	}
 	instead := pay(a, 2)
 	instead.amount = 9
@@ -277,7 +284,7 @@ func TestCommittedInTheMeantime(t *testing.T) {
 			n.block = nil
 			n.mu.Unlock()
 			n.commit([][]byte{raw})
-			for range 2 * recentHeights {
+			for range recentHeights { // just enough for the first to be forgotten
 				n.commit(nil)
 			}
 		}
@@ -285,7 +292,7 @@ func TestCommittedInTheMeantime(t *testing.T) {
 			t.Errorf("verdict is %s, want sequence_used", v.Code)
 		}
 		if r := n.pool.waiting.recent; len(r.sequences)+len(r.nonces)+len(r.rotated) != 0 || len(r.blocks) != recentHeights {
-			t.Errorf("after %d empty blocks the memory of recent ones holds %d sequences and %d blocks", 2*recentHeights, len(r.sequences), len(r.blocks))
+			t.Errorf("after %d empty blocks the memory of recent ones holds %d sequences and %d blocks", recentHeights, len(r.sequences), len(r.blocks))
 		}
 	})
 }
@@ -410,10 +417,11 @@ func TestFeesAreHeld(t *testing.T) {
 	spend.amount = balance - 1100 // which leaves enough for the fee of one more
 	n.accept(spend)
 	n.commit(n.pool.Propose(everything))
-	one := pay(a, 2)
-	if v := n.send(one); v.Code != ledger.OK {
-		// The rest did not even cover one: the test's arithmetic is off.
-		t.Fatalf("the first payment gets %s: %s", v.Code, v.Message)
+	n.accept(pay(a, 3))
+	n.accept(pay(a, 2)) // in place of the parked one, which would hold the fee that it needs
+	n.verify()
+	if s := n.pool.Stats(); s.Ready != 1 || s.Evicted != 1 {
+		t.Errorf("stats are %+v", s)
 	}
 	if v := n.send(pay(a, 3)); v.Code != FeesHeld || !v.Retry {
 		t.Errorf("a second payment gets %s, want the fees held", v.Code)
@@ -552,6 +560,46 @@ func TestInsertNeverWaits(t *testing.T) {
 	n.pool.cfg.QueueBytes = 100
 	if n.pool.Insert(n.build(pay(a, 40))) {
 		t.Error("a queue of 100 bytes takes more")
+	}
+}
+
+func TestTheSameBytesInOneBatch(t *testing.T) {
+	stuck, release := make(chan struct{}, 10), make(chan struct{})
+	n := newNet(t, 2, func(c *Config) { c.Workers = 1 })
+	n.mu.Lock()
+	n.block = func() { stuck <- struct{}{}; <-release }
+	n.mu.Unlock()
+	n.pool.Insert(n.build(pay(n.people[0], 1)))
+	<-stuck
+	verdicts := make(chan Verdict, 6)
+	bad := pay(n.people[1], 2)
+	bad.spoil = true
+	for _, raw := range [][]byte{n.build(pay(n.people[1], 1)), n.build(bad), []byte("rubbish")} {
+		for range 2 {
+			go func() { verdicts <- n.pool.Check(context.Background(), raw) }()
+		}
+	}
+	for n.pool.Stats().Queued < 6 {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	codes := map[ledger.Code]int{}
+	for range 6 {
+		select {
+		case v := <-verdicts:
+			codes[v.Code]++
+		case <-time.After(10 * time.Second):
+			t.Fatalf("a client gets no verdict; others got %v", codes)
+		}
+	}
+	if codes[ledger.OK] != 2 || codes[ledger.SignatureInvalid] != 2 || codes[ledger.Malformed] != 2 {
+		t.Errorf("verdicts are %v", codes)
+	}
+	if s := n.pool.Stats(); s.Batches != 2 || s.Accepted != 2 || s.Duplicates != 1 || s.Refused != 4 {
+		t.Errorf("stats are %+v", s)
+	}
+	if got := n.cache.Counters().Verified; got != 3 {
+		t.Errorf("%d signatures were verified, want 3", got)
 	}
 }
 
