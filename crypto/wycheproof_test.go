@@ -144,7 +144,7 @@ func TestWycheproofMLDSA(t *testing.T) {
 			for _, c := range g.Tests {
 				// Signatures under a context are valid, but not ours: our context is empty.
 				want := c.Result == "valid" && len(c.Context) == 0
-				check := Check{scheme, public, c.Message, c.Signature}
+				check := Check{Scheme: scheme, PublicKey: public, Message: c.Message, Signature: c.Signature}
 				if got, oracle := check.Verify(), oracleVerifies(check); got != want || oracle != want {
 					t.Errorf("%s case %d (%s): %t, oracle %t, want %t", scheme, c.ID, c.Comment, got, oracle, want)
 				}

@@ -57,7 +57,7 @@ func policyOK(b []byte) bool {
 	}
 	var sum uint32
 	for i, k := range m.Keys {
-		if k.Weight == 0 || k.Weight > 65535 || crypto.CheckPublicKey(crypto.Scheme(k.Scheme), k.PublicKey) != nil {
+		if k.Weight == 0 || k.Weight > 65535 || len(k.PublicKey) == 0 || len(k.PublicKey) != crypto.Scheme(k.Scheme).PublicKeySize() {
 			return false
 		}
 		if i > 0 {
