@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -202,4 +204,34 @@ func mayFail(online []int64, total int64) int {
 		online = online[:len(online)-1]
 	}
 	return n
+}
+
+// Readiness is a node's answer to /readyz.
+type Readiness struct {
+	OK         bool     `json:"ok"`
+	Reasons    []string `json:"reasons,omitempty"`
+	Height     uint64   `json:"height"`
+	CatchingUp bool     `json:"catching_up"`
+	Peers      int      `json:"peers"`
+}
+
+// Ready asks a node whether it advances. An error means that it did not answer.
+func Ready(ctx context.Context, address string) (r Readiness, err error) {
+	n, err := newNode(address)
+	if err != nil {
+		return r, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.base+"/readyz", nil)
+	if err != nil {
+		return r, &nodeError{n.name, err}
+	}
+	response, err := n.web.Do(request)
+	if err != nil {
+		return r, &nodeError{n.name, err}
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&r); err != nil {
+		return r, &nodeError{n.name, fmt.Errorf("reading its health: %w", err)}
+	}
+	return r, nil
 }
