@@ -1,0 +1,93 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pacioli-ledger/pacioli/client/clienttest"
+	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"pacioli": main}) }
+
+// words is the 24-word phrase of 32 zero bytes, from the test vectors of BIP-39: the account "alice" of the scripts.
+var words = strings.TrimSpace(strings.Repeat("abandon ", 23) + "art")
+
+// TestScripts runs testdata/*.txt. Each script has a home with a passphrase and a genesis file, and a node of a chain on
+// which alice, whose words are in words.txt, has 1,000 PAC.
+func TestScripts(t *testing.T) {
+	store, err := keystore.Open(filepath.Join(t.TempDir(), "keys"), keystore.WithCost(keystore.CheapCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, err := store.Recover("alice", keystore.Spec{Kind: "ed25519"}, words, "", "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := store.Export("alice", "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := clienttest.New(t, "scripts", alice.Address)
+	chain.Run(20 * time.Millisecond)
+	node := chain.Serve()
+	genesis, err := os.ReadFile(chain.GenesisFile(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PACIOLI_HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("PACIOLI_PASSPHRASE", "none")
+			env.Setenv("PACIOLI_NODE", node.URL)
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "nobody"))
+			env.Setenv("ALICE", alice.Address.String())
+			config := filepath.Join(env.WorkDir, "home", "config")
+			if err := os.MkdirAll(config, 0o700); err != nil {
+				return err
+			}
+			for name, content := range map[string][]byte{
+				filepath.Join(config, "genesis.json"):         genesis,
+				filepath.Join(env.WorkDir, "alice.key"):       key,
+				filepath.Join(env.WorkDir, "words.txt"):       []byte(words + "\n"),
+				filepath.Join(env.WorkDir, "passphrase"):      []byte("none\n"),
+				filepath.Join(env.WorkDir, "passphrase.bad"):  []byte("some\n"),
+				filepath.Join(env.WorkDir, "passphrase.none"): nil,
+			} {
+				if err := os.WriteFile(name, content, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// exits CODE COMMAND...: the command ends with this very exit code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				code := "exit status " + args[0]
+				if args[0] == "0" && err != nil || args[0] != "0" && (err == nil || err.Error() != code) {
+					ts.Fatalf("%v, want exit code %s", err, args[0])
+				}
+			},
+			// keep NAME PATTERN: the group of the pattern in the last standard output becomes a variable.
+			"keep": func(ts *testscript.TestScript, _ bool, args []string) {
+				found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+				if found == nil {
+					ts.Fatalf("no match for %s", args[1])
+				}
+				ts.Setenv(args[0], found[1])
+			},
+		},
+	})
+}
