@@ -71,13 +71,47 @@ func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entr
 	return rows
 }
 
-// Undo returns the rows to delete when a block is rolled back.
-func Undo(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entries []ledger.LineEntry) []ledger.Write {
-	rows := Rows(height, txs, ids, hashes, entries)
-	for i := range rows {
-		rows[i].Value = nil
+// Undo returns the deletions of the rows of the newest block, for a rollback.
+func Undo(r Reader, height uint64, network crypto.Hash, params ledger.Parameters) ([]ledger.Write, error) {
+	txs, err := Block(r, height)
+	if err != nil {
+		return nil, err
 	}
-	return rows
+	var rows []ledger.Write
+	lines := map[ledger.LineKey]bool{{Account: params.FeeCollector, Asset: params.FeeAsset}: true}
+	for i, tx := range txs {
+		rows = append(rows, ledger.Write{Key: append([]byte{rowTx}, appendPosition(nil, Position{height, uint32(i)})...)})
+		decoded, err := ledger.Decode(tx.Raw)
+		if err != nil || ledger.Code(tx.Code).Refused() {
+			continue // it has no other row
+		}
+		id, hash := decoded.ID(network), decoded.Hash()
+		rows = append(rows, ledger.Write{Key: append([]byte{rowID}, id[:]...)}, ledger.Write{Key: append([]byte{rowHash}, hash[:]...)})
+		lines[ledger.LineKey{Account: decoded.Body.Signers[0].Address, Asset: params.FeeAsset}] = true
+		for _, op := range decoded.Body.Operations {
+			if t, ok := op.(*ledger.Transfer); ok {
+				lines[ledger.LineKey{Account: t.To, Asset: t.Asset}] = true
+				lines[ledger.LineKey{Account: decoded.Body.Signers[t.From].Address, Asset: t.Asset}] = true
+			}
+		}
+	}
+	for line := range lines {
+		err := r.Range(entryKey(line, 0), append(entryKey(line, 1<<64-1), 0), true, func(key, value []byte) error {
+			entry, err := ledger.DecodeEntry(value)
+			if err != nil {
+				return err
+			}
+			if entry.Height < height {
+				return errEnough
+			}
+			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
+			return nil
+		})
+		if err != nil && err != errEnough {
+			return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
+		}
+	}
+	return rows, nil
 }
 
 func appendPosition(b []byte, p Position) []byte {

@@ -71,14 +71,14 @@ func TestStageRefuses(t *testing.T) {
 	defer mustClose(t, s)
 	k := func(b ...byte) []byte { return b }
 	for name, w := range map[string][]Write{
-		"unsorted":    {{k(2), k(1)}, {k(1), k(1)}},
-		"twice":       {{k(1), k(1)}, {k(1), k(2)}},
-		"empty key":   {{nil, k(1)}},
-		"empty value": {{k(1), []byte{}}},
-		"sentinel":    {{k(0), k(1)}},
-		"free kind":   {{k(0x70), k(1)}},
-		"long key":    {{append(k(1), make([]byte, maxKeyBytes)...), k(1)}},
-		"long value":  {{k(1), make([]byte, maxValueBytes+1)}},
+		"unsorted":    {{Key: k(2), Value: k(1)}, {Key: k(1), Value: k(1)}},
+		"twice":       {{Key: k(1), Value: k(1)}, {Key: k(1), Value: k(2)}},
+		"empty key":   {{Key: nil, Value: k(1)}},
+		"empty value": {{Key: k(1), Value: []byte{}}},
+		"sentinel":    {{Key: k(0), Value: k(1)}},
+		"free kind":   {{Key: k(0x70), Value: k(1)}},
+		"long key":    {{Key: append(k(1), make([]byte, maxKeyBytes)...), Value: k(1)}},
+		"long value":  {{Key: k(1), Value: make([]byte, maxValueBytes+1)}},
 	} {
 		if _, err := s.Stage(1, w, nil, nil); err == nil {
 			t.Errorf("%s: staged", name)
@@ -87,7 +87,7 @@ func TestStageRefuses(t *testing.T) {
 	if _, err := s.Stage(2, nil, nil, nil); err == nil {
 		t.Error("staged height 2 before 1")
 	}
-	if _, err := s.Stage(1, nil, []Write{{nil, k(1)}}, nil); err == nil {
+	if _, err := s.Stage(1, nil, []Write{{Key: nil, Value: k(1)}}, nil); err == nil {
 		t.Error("staged an index row without a key")
 	}
 	if _, err := s.Stage(1, nil, nil, make([]byte, maxNoteBytes+1)); err == nil {
@@ -219,7 +219,7 @@ func TestMovedRootsAreLetGo(t *testing.T) {
 	for height := uint64(1); height <= 2400; height++ {
 		var w []Write
 		if height%2 == 0 {
-			w = []Write{{key, fmt.Append(nil, height)}}
+			w = []Write{{Key: key, Value: fmt.Append(nil, height)}}
 		}
 		if _, err := s.Stage(height, w, nil, nil); err != nil {
 			t.Fatal(err)
@@ -368,7 +368,7 @@ func TestModel(t *testing.T) {
 				if v > 0 {
 					val = bytes.Repeat([]byte{byte(v)}, 1+i%5)
 				}
-				w = append(w, Write{testKey(i), val})
+				w = append(w, Write{Key: testKey(i), Value: val})
 			}
 			sortWrites(w)
 			return w
