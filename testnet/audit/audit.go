@@ -34,7 +34,7 @@ type Options struct {
 	Nodes   []string // URLs
 	Genesis *types.GenesisDoc
 	Claims  []Claim
-	// Height is where to end, 0: at the lowest of the nodes' newest blocks.
+	// Height is the newest block to look at, 0: the lowest of the nodes' newest ones whose results are certain.
 	Height uint64
 	// Evidence allows blocks to hold evidence of misbehaviour.
 	Evidence bool
@@ -98,8 +98,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		if s.Earliest > network.InitialHeight {
 			return r, fmt.Errorf("node %s has blocks from %d on only, an audit needs all from %d", url, s.Earliest, network.InitialHeight)
 		}
-		if o.Height == 0 && (end == 0 || s.Height < end) {
-			end = s.Height
+		// A node tells of a block when it has stored it, and executes it then.
+		if o.Height == 0 && (end == 0 || s.Height-1 < end) {
+			end = s.Height - 1
 		}
 		if s.Height < end {
 			return r, fmt.Errorf("node %s is at height %d, the audit is to end at %d", url, s.Height, end)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/client/light"
 	"github.com/pacioli-ledger/pacioli/testnet/audit"
 )
 
@@ -20,62 +21,73 @@ const (
 )
 
 // follower reads the chain block by block and believes none of the nodes: the newest header comes from the light client,
-// those below it are linked to it by their hashes, and transactions and results hash into the headers.
+// the blocks below it are linked to it by their hashes, and transactions and results hash into the headers.
 type follower struct {
 	client *client.Client
 	nodes  []*audit.Node
 	turn   int
-	last   *audit.Block // newest block that is linked to a verified header
+	last   *audit.Block // newest block that a verified header stands on
 }
 
-// begin takes the newest block as the beginning.
+// begin takes the newest block that is certain as the beginning.
 func (f *follower) begin(ctx context.Context) error {
 	header, err := f.client.Headers().Latest(ctx)
 	if err != nil {
 		return err
 	}
-	blocks, err := f.fetch(ctx, header.Height, header.Height)
+	if header.Height < 2 {
+		if header, err = f.client.Headers().Header(ctx, 2); err != nil {
+			return err
+		}
+	}
+	blocks, err := f.fetch(ctx, header.Height-1, header.Height-1)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(blocks[0].Hash, header.Hash) {
-		return fmt.Errorf("block %d has hash %X, its verified header %X", header.Height, blocks[0].Hash, header.Hash)
-	}
 	f.last = blocks[0]
+	return below(f.last, header)
+}
+
+// below checks that a block with its results is the one that a verified header stands on.
+func below(b *audit.Block, header light.Header) error {
+	if !bytes.Equal(b.Hash, header.Block.LastBlockID.Hash) || !bytes.Equal(b.ResultsHash, header.LastResultsHash) {
+		return fmt.Errorf("block %d has hash %X and results hash %X, the verified header above it says %X and %X", b.Height, b.Hash, b.ResultsHash,
+			header.Block.LastBlockID.Hash, header.LastResultsHash)
+	}
 	return nil
 }
 
-// step returns the blocks that have become final in every part since the last call: the results of a block are known for
-// certain once the header above it is.
+// step returns the blocks that have become certain, with their results, since the last call: a block is once the header
+// above it is.
 func (f *follower) step(ctx context.Context) ([]*audit.Block, error) {
 	header, err := f.client.Headers().Latest(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if header.Height > f.last.Height+maxStep {
-		if header, err = f.client.Headers().Header(ctx, f.last.Height+maxStep); err != nil {
+	if header.Height > f.last.Height+1+maxStep {
+		if header, err = f.client.Headers().Header(ctx, f.last.Height+1+maxStep); err != nil {
 			return nil, err
 		}
 	}
-	if header.Height <= f.last.Height {
+	if header.Height <= f.last.Height+1 {
 		return nil, nil
 	}
-	blocks, err := f.fetch(ctx, f.last.Height+1, header.Height)
+	blocks, err := f.fetch(ctx, f.last.Height+1, header.Height-1)
 	if err != nil {
 		return nil, err
 	}
-	chain := append([]*audit.Block{f.last}, blocks...)
-	for i, b := range blocks {
-		if err := b.Follows(chain[i]); err != nil {
+	last := f.last
+	for _, b := range blocks {
+		if err := b.Follows(last); err != nil {
 			return nil, err
 		}
+		last = b
 	}
-	newest := blocks[len(blocks)-1]
-	if !bytes.Equal(newest.Hash, header.Hash) {
-		return nil, fmt.Errorf("block %d has hash %X, its verified header %X", header.Height, newest.Hash, header.Hash)
+	if err := below(last, header); err != nil {
+		return nil, err
 	}
-	f.last = newest
-	return chain[:len(chain)-1], nil
+	f.last = last
+	return blocks, nil
 }
 
 // fetch reads blocks from the first node that has all of them.
