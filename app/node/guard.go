@@ -47,7 +47,8 @@ func (g *guard) check(height int64) error {
 			break
 		}
 		for _, s := range commit.Signatures {
-			if bytes.Equal(s.ValidatorAddress, g.address) && s.BlockIDFlag == types.BlockIDFlagCommit {
+			// A vote for nil counts too: it is a signature. An absent one has no address.
+			if bytes.Equal(s.ValidatorAddress, g.address) {
 				g.err = fmt.Errorf("block %d is signed by this validator's key, but this node last signed height %d: another node signs with the key, or the sign state is from a backup. "+
 					"Make sure that no other node runs with this key, wait until %d blocks have passed without a signature of it, and start again", h, g.signed, g.look)
 				g.forbidden(g.err)
