@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/big"
 	"reflect"
 	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 )
@@ -52,7 +55,7 @@ func TestAuthorize(t *testing.T) {
 			t.Fatalf("seed %d: %s, %d verdicts instead of %d: the block asked for something else", i, r.Code, len(v.known), known)
 		}
 	}
-	// The same bytes with another policy version have another fingerprint: a verdict from before a rotation is worth nothing.
+	// The same bytes with another policy, or the same policy after two changes, have another fingerprint: a verdict from before a rotation is worth nothing.
 	w := smallWorld(t)
 	list := seeds(t)
 	b := w.next(1001_000)
@@ -68,6 +71,12 @@ func TestAuthorize(t *testing.T) {
 	after, _, _ := b.Authorize(tx)
 	if before.Fingerprint == after.Fingerprint {
 		t.Fatal("the fingerprint survives a change of the policy")
+	}
+	account, _ := b.state.accounts.get(tx.Body.Signers[0].Address)
+	account.PolicyVersion++
+	b.state.accounts.put(tx.Body.Signers[0].Address, account)
+	if again, _, _ := b.Authorize(tx); again.Fingerprint == after.Fingerprint {
+		t.Fatal("the fingerprint survives a change of the policy's version")
 	}
 }
 
@@ -295,4 +304,54 @@ func TestDefaultParameters(t *testing.T) {
 	if fee, ok := p.Fee(MaxTxBytes, MaxOperations, dearest*2*MaxWitnesses).Uint64(); !ok || fee >= 1<<59 || fee <= MaxFeeUnit*MaxTxBytes {
 		t.Fatalf("the dearest fee is %d", fee)
 	}
+}
+
+// TestPosting holds the rules of lines against integers without a bound, pending counters included.
+func TestPosting(t *testing.T) {
+	max128 := bigAmount(MaxAmount)
+	// Posted debits fit, and with the pending ones they do not: too rare to wait for.
+	most, _ := MaxAmount.Sub(Units(2))
+	full := Line{DebitsPending: Units(1), DebitsPosted: most, CreditsPosted: most}
+	if _, code := debited(Asset{MaxSupply: MaxAmount}, crypto.Address{}, full, Units(2)); code != CounterOverflow {
+		t.Fatalf("debits that only fit without the pending ones: %s", code)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		l := Line{DebitsPending: drawAmount(t, "debits pending"), DebitsPosted: drawAmount(t, "debits posted"), CreditsPosted: drawAmount(t, "credits posted")}
+		amount, supply := drawAmount(t, "amount"), drawAmount(t, "supply")
+		issuer := rapid.Bool().Draw(t, "issuer")
+		// Make it a line that can be: what breaks its rule already is taken back.
+		sum, ok := l.DebitsPosted.Add(l.DebitsPending)
+		if !ok {
+			sum, l.DebitsPending = l.DebitsPosted, Amount{}
+		}
+		switch issued, positive := sum.Sub(l.CreditsPosted); {
+		case !issuer && sum.Cmp(l.CreditsPosted) > 0:
+			l.CreditsPosted = sum
+		case issuer && positive && issued.Cmp(supply) > 0:
+			supply = issued
+		}
+		debits := bigAmount(sum)
+		after := new(big.Int).Add(debits, bigAmount(amount))
+		want := OK
+		switch net := new(big.Int).Sub(after, bigAmount(l.CreditsPosted)); {
+		case issuer && net.Cmp(bigAmount(supply)) > 0:
+			want = SupplyExceeded
+		case !issuer && net.Sign() > 0:
+			want = InsufficientFunds
+		case after.Cmp(max128) > 0:
+			want = CounterOverflow
+		}
+		asset := Asset{MaxSupply: supply}
+		account := crypto.Address{1}
+		if issuer {
+			asset.Issuer = account
+		}
+		got, code := debited(asset, account, l, amount)
+		if code != want || code == OK && bigAmount(got.DebitsPosted).Cmp(after.Sub(after, bigAmount(l.DebitsPending))) != 0 {
+			t.Fatalf("%+v less %s of a supply of %s, issuer %v: %s, want %s", l, amount, supply, issuer, code, want)
+		}
+		if code == OK && !lineHolds(asset, LineKey{Account: account}, got) {
+			t.Fatalf("%+v breaks the line's rule", got)
+		}
+	})
 }
