@@ -88,7 +88,7 @@ type cluster struct {
 	factor time.Duration
 }
 
-// newCluster makes a network of four and does not start it. Its folder is kept when the test fails and PACIOLI_KEEP is set.
+// newCluster makes a network of four and does not start it. PACIOLI_KEEP names a folder in which its own is kept.
 func newCluster(t *testing.T, keyType string, payers []*load.Payer) *cluster {
 	t.Helper()
 	if testing.Short() {
@@ -104,7 +104,8 @@ func newCluster(t *testing.T, keyType string, payers []*load.Payer) *cluster {
 		Configure: func(_ int, c *node.Config) {
 			// Blocks as fast as they come would keep two cores busy with empty work.
 			c.Consensus.TimeoutCommit = node.Duration(100 * time.Millisecond)
-			c.Log.CometBFT = "error"
+			// A dead proposer's turn takes half of what it takes by default, so that more kills fit into the time.
+			c.Consensus.TimeoutPropose, c.Consensus.IdleBlockInterval = node.Duration(time.Second), node.Duration(500*time.Millisecond)
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -295,6 +296,22 @@ func (c *cluster) pay(payers []*load.Payer, seed uint64, rate float64) (l *load.
 	go func() { record <- l.Run(ctx) }()
 	c.Cleanup(cancel)
 	return l, record
+}
+
+// save writes the record beside the nodes' folders, when those are kept.
+func (c *cluster) save(claims []audit.Claim) {
+	c.Helper()
+	if os.Getenv("PACIOLI_KEEP") == "" {
+		return
+	}
+	f, err := os.Create(filepath.Join(c.local.Dir, "record.ndjson"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := errors.Join(audit.WriteClaims(f, claims), f.Close()); err != nil {
+		c.Fatal(err)
+	}
+	c.Logf("record: %s", f.Name())
 }
 
 // audited runs the audit over everything and reports.
