@@ -400,6 +400,7 @@ func TestLiesAboutRows(t *testing.T) {
 		"answers for another key, and hides it": {Question: func(q *abci.RequestQuery) { q.Path, q.Data = query.StorePath("params"), otherKey },
 			Answer: func(_ *abci.RequestQuery, a *abci.ResponseQuery) { a.Key = key }},
 		"older height than was handed out": {Question: func(q *abci.RequestQuery) { q.Height = 1 }},
+		"names another key":                answer(func(a *abci.ResponseQuery) { a.Key[len(a.Key)-1] ^= 1 }),
 		"names another height":             answer(func(a *abci.ResponseQuery) { a.Height-- }),
 		"names height 0":                   answer(func(a *abci.ResponseQuery) { a.Height = 0 }),
 		"names a negative height":          answer(func(a *abci.ResponseQuery) { a.Height = -1 }),
@@ -419,6 +420,10 @@ func TestLiesAboutRows(t *testing.T) {
 		} else if strings.Contains(err.Error(), "\x1b") {
 			t.Errorf("%s: a node's control characters reach the terminal: %q", name, err)
 		}
+	}
+	n.Lie(clienttest.Lies{Question: func(q *abci.RequestQuery) { q.Height++ }})
+	if p, err := c.Row(within(t, 300*time.Millisecond), key, 2); err == nil {
+		t.Errorf("height 2 was asked for, height %d is believed", p.Height)
 	}
 	// The whole proof, byte by byte.
 	n.Lie(clienttest.Lies{})

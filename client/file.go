@@ -84,6 +84,9 @@ func DecodeDraft(text []byte) (*Draft, error) {
 	if f.ChainID == "" || f.NetworkID == (crypto.Hash{}) {
 		return nil, fmt.Errorf("transaction file: chain_id or network_id is missing")
 	}
+	if len(f.ChainID) > ledger.MaxChainIDBytes || printable(f.ChainID) != f.ChainID {
+		return nil, fmt.Errorf("transaction file: chain_id has %d bytes or unprintable ones, want 1 to %d", len(f.ChainID), ledger.MaxChainIDBytes)
+	}
 	var accounts []SigningAccount
 	for i, s := range f.Signers {
 		policy, err := crypto.DecodePolicy(s.Policy)

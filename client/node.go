@@ -85,7 +85,7 @@ type nodeError struct {
 	err  error
 }
 
-func (e *nodeError) Error() string { return "node " + e.node + ": " + e.err.Error() }
+func (e *nodeError) Error() string { return "node " + e.node + ": " + printable(e.err.Error()) }
 func (e *nodeError) Unwrap() error { return e.err }
 
 // queryError is a node's refusal to answer.

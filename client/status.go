@@ -16,9 +16,13 @@ import (
 	"github.com/cometbft/cometbft/types"
 )
 
-// recentBlocks is how many of the newest blocks a validator may be missing from before it counts as late. A block is
-// made as soon as two thirds have signed, so a healthy but slower validator is missing from some of them.
-const recentBlocks = 20
+const (
+	// recentBlocks is how many of the newest blocks are searched for a validator's last signature.
+	recentBlocks = 20
+	// missedBlocks is how many of the newest ones a validator may be missing from before it counts as offline. A block is
+	// made as soon as two thirds have signed, so a healthy but slower validator is missing from some of them.
+	missedBlocks = 3
+)
 
 // stalledAfter is how old the newest block of a network that makes at least one per second may be, a dead proposer and a
 // clock that is a little off included.
@@ -33,7 +37,7 @@ type Status struct {
 	AppHash    string            `json:"app_hash"`
 	Nodes      []NodeStatus      `json:"nodes"`
 	Validators []ValidatorStatus `json:"validators"`
-	// TotalPower is that of all validators, OnlinePower of those that signed one of the last blocks.
+	// TotalPower is that of all validators, OnlinePower of those that signed one of the last three blocks.
 	TotalPower  int64 `json:"total_power"`
 	OnlinePower int64 `json:"online_power"`
 	// Stalled: no block for a while; the online validators are then those whose votes for the next one are seen.
@@ -147,7 +151,7 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 	var online []int64
 	for _, v := range set.Validators {
 		vs := ValidatorStatus{Address: v.Address.String(), KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()]}
-		vs.Online = vs.LastSigned != 0
+		vs.Online = vs.LastSigned+missedBlocks > s.Height
 		s.TotalPower += v.VotingPower
 		if vs.Online {
 			s.OnlinePower += v.VotingPower

@@ -75,6 +75,7 @@ func New(chainID string, at time.Time, validators []types.GenesisValidator, stat
 		return nil, fmt.Errorf("encoding app_state: %w", err)
 	}
 	params := types.DefaultConsensusParams()
+	params.Version.App = ledger.Version
 	params.Block.MaxBytes = MaxBlockBytes
 	params.Evidence.MaxBytes = MaxEvidenceBytes
 	params.Evidence.MaxAgeDuration = EvidenceHours * time.Hour

@@ -15,6 +15,10 @@ import (
 	"github.com/pacioli-ledger/pacioli/crypto"
 )
 
+// Version is the version of these rules. It stands in every header. A change of the rules raises it, activates at a height,
+// and keeps the old rules for the blocks below.
+const Version = 1
+
 // Header is what the rules know of a block.
 type Header struct {
 	Height     uint64

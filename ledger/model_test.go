@@ -212,7 +212,7 @@ func TestModel(t *testing.T) {
 	t.Log(reached)
 	for _, c := range []Code{OK, Expired, ValidUntilTooFar, PolicyUnknown, PolicyMismatch, SequenceUsed, SequenceGap, NonceUsed, ReplayFull,
 		FeeAboveMaximum, FeeUnpayable, SignatureInvalid, AssetUnknown, InsufficientFunds, SupplyExceeded, AssetExists, PolicyUnchanged} {
-		if reached[c] == 0 {
+		if reached[c] == 0 && !testing.Short() {
 			t.Errorf("no history reached %s", c)
 		}
 	}

@@ -51,7 +51,7 @@ const (
 // LocalOptions describe a local network to make.
 type LocalOptions struct {
 	Validators int
-	KeyType    string // of the validators' keys: node.KeyEd25519 or node.KeyMLDSA65
+	KeyType    string // of the validators' keys: node.KeyEd25519 or node.KeyMLDSA65; several, with commas between, are used in turn
 	ChainID    string
 	// Accounts are funded besides alice, with equal balances of the fee asset in base units: for load.
 	Accounts []crypto.Address
@@ -145,6 +145,7 @@ func CreateLocal(dir string, o LocalOptions) (*Local, error) {
 	}
 	configs, validators := make([]node.Config, o.Validators), make([]types.GenesisValidator, o.Validators)
 	ids := make([]string, o.Validators)
+	keyTypes := strings.Split(o.KeyType, ",")
 	for i := range l.Nodes {
 		c := node.DefaultConfig()
 		c.Node.Moniker = l.Nodes[i].Name
@@ -154,7 +155,7 @@ func CreateLocal(dir string, o LocalOptions) (*Local, error) {
 			o.Configure(i, &c)
 		}
 		configs[i] = c
-		if validators[i], err = node.NewHome(l.Home(i), c, o.KeyType); err != nil {
+		if validators[i], err = node.NewHome(l.Home(i), c, keyTypes[i%len(keyTypes)]); err != nil {
 			return nil, err
 		}
 		if ids[i], err = l.Home(i).ID(); err != nil {

@@ -147,16 +147,17 @@ func (n *Node) submit(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusUnsupportedMediaType, Submission{Code: ledger.Malformed, Name: ledger.Malformed.String(), Message: "want the raw bytes as application/octet-stream"})
 		return
 	}
-	tx, err := ledger.Decode(raw)
-	if err == nil {
+	tx, decodeErr := ledger.Decode(raw)
+	if decodeErr == nil {
 		if s, ok := n.committed(tx); ok {
 			answer(w, http.StatusOK, s)
 			return
 		}
 	}
 	verdict := n.app.Pool().Check(r.Context(), raw)
-	if tx != nil && verdict.Code != ledger.OK && !verdict.Retry {
-		if s, ok := n.committed(tx); ok { // in a block since it was asked above, and refused for that
+	if decodeErr == nil && verdict.Code != ledger.OK && !verdict.Retry {
+		// It may have come into a block between the two looks: then its own nonce is used, and that is no refusal.
+		if s, ok := n.committed(tx); ok {
 			answer(w, http.StatusOK, s)
 			return
 		}

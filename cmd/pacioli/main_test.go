@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"pacioli": main}) }
@@ -36,7 +39,6 @@ func TestScripts(t *testing.T) {
 	}
 	chain := clienttest.New(t, "scripts", alice.Address)
 	chain.Run(20 * time.Millisecond)
-	node := chain.Serve()
 	genesis, err := os.ReadFile(chain.GenesisFile(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +50,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
+			node := chain.Serve()
+			env.Values["node"] = node
 			env.Setenv("PACIOLI_HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("PACIOLI_PASSPHRASE", "none")
 			env.Setenv("PACIOLI_NODE", node.URL)
@@ -79,6 +83,23 @@ func TestScripts(t *testing.T) {
 				if args[0] == "0" && err != nil || args[0] != "0" && (err == nil || err.Error() != code) {
 					ts.Fatalf("%v, want exit code %s", err, args[0])
 				}
+			},
+			// lose on|off: the node takes transactions and loses them.
+			"lose": func(ts *testscript.TestScript, _ bool, args []string) {
+				var lies clienttest.Lies
+				if args[0] == "on" {
+					lies.Submit = func(w http.ResponseWriter, r *http.Request) {
+						raw, _ := io.ReadAll(r.Body)
+						if tx, err := ledger.Decode(raw); err == nil {
+							clienttest.Answer(w, http.StatusOK, tx.ID(chain.Network.ID), ledger.OK, "", false, 0)
+						}
+					}
+				}
+				ts.Value("node").(*clienttest.Node).Lie(lies)
+			},
+			"sleep": func(_ *testscript.TestScript, _ bool, args []string) {
+				d, _ := time.ParseDuration(args[0])
+				time.Sleep(d)
 			},
 			// keep NAME PATTERN: the group of the pattern in the last standard output becomes a variable.
 			"keep": func(ts *testscript.TestScript, _ bool, args []string) {

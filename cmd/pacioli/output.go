@@ -113,7 +113,13 @@ func (c *cli) report(err error, args []string) int {
 		_ = json.NewEncoder(c.err).Encode(map[string]inner{"error": {p.code, p.name, p.err.Error(), p.hint, p.id}})
 		return p.code
 	}
-	fmt.Fprintf(c.err, "error: %s\n", p.err)
+	// Errors can carry what a node or a file said: nothing of it may act on the terminal.
+	fmt.Fprintf(c.err, "error: %s\n", strings.Map(func(r rune) rune {
+		if r != '\n' && (r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(p.err.Error(), "?")))
 	if p.hint != "" {
 		fmt.Fprintf(c.err, "hint: %s\n", p.hint)
 	}

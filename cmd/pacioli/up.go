@@ -157,7 +157,22 @@ func (c *cli) up(ctx context.Context, l *testnet.Local, created, detach bool) er
 		case <-ctx.Done():
 			return nil
 		case e := <-exits:
-			c.say("%s ended (%v); its log is %s; start it again: %s up --dir %s", l.Nodes[e.i].Name, e.err, l.Log(e.i), program, l.Dir)
+			state := "ended"
+			if e.err != nil {
+				state = "ended: " + e.err.Error()
+			}
+			c.say("%s %s; its log is %s", l.Nodes[e.i].Name, state, l.Log(e.i))
+			running := 0
+			for i := range l.Nodes {
+				if _, ok := l.Running(i); ok {
+					running++
+				}
+			}
+			if running == 0 {
+				c.say("no node is left")
+				return nil
+			}
+			c.say("%d of %d still run; start it again in another terminal: %s start --home %s", running, len(l.Nodes), program, l.Home(e.i))
 		}
 	}
 }
