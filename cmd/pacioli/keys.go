@@ -36,7 +36,7 @@ func newKeyResult(k keystore.Info) keyResult {
 func (r keyResult) text(w io.Writer) {
 	fmt.Fprintf(w, "name\t%s\naddress\t%s\nkind\t%s\n", r.Name, r.Address, r.Kind)
 	for _, k := range r.Keys {
-		fmt.Fprintf(w, "public key\t%s %s\n", k.Scheme, k.PublicKey)
+		fmt.Fprintf(w, "public key\t%s %s\n", k.Scheme, short(k.PublicKey))
 	}
 	if r.Path != "" {
 		fmt.Fprintf(w, "path\t%s\n", r.Path)
@@ -315,4 +315,12 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
 	}
 	return content, nil
+}
+
+// short cuts the text of a key that fills a screen; JSON output has it whole.
+func short(hex string) string {
+	if len(hex) <= 80 {
+		return hex
+	}
+	return fmt.Sprintf("%s... (%d bytes)", hex[:32], len(hex)/2)
 }
