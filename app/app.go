@@ -30,9 +30,6 @@ import (
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
-// ProtocolVersion is the version of the rules, which stands in every header.
-const ProtocolVersion = 1
-
 // Options of an application. The zero value of everything but Dir or Store.FS is sound.
 type Options struct {
 	Dir     string // folder of the application's database
@@ -195,7 +192,7 @@ func (a *App) admission() (ledger.Reader, ledger.Header, func(), error) {
 // Info tells CometBFT what is committed, so that it can replay what is missing.
 func (a *App) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
 	return &abci.ResponseInfo{
-		Data: "pacioli", Version: a.o.Version, AppVersion: ProtocolVersion,
+		Data: "pacioli", Version: a.o.Version, AppVersion: ledger.Version,
 		LastBlockHeight: int64(a.store.Height()), LastBlockAppHash: a.store.AppHash(),
 	}, nil
 }

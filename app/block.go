@@ -56,6 +56,10 @@ func (a *App) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 		a.log.Warn("remove validator for equivocation", "height", req.Height, "validator", fmt.Sprintf("%X", v.Address()))
 	}
 	note := encodeNote(lastBlock{o.header, uint32(len(o.txs))})
+	// A consensus engine that restarted without this process finalizes a height again: what it staged before goes.
+	if err := a.store.Discard(); err != nil {
+		return nil, fmt.Errorf("finalizing block %d again: %w", req.Height, err)
+	}
 	answer.AppHash, err = a.store.Stage(o.header.Height, writes, index.Rows(o.header.Height, txs, ids, hashes, entries), note)
 	if err != nil {
 		return nil, fmt.Errorf("finalizing block %d: %w", req.Height, err)

@@ -19,10 +19,13 @@ func (a *App) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.Re
 	if err != nil {
 		return nil, err
 	}
-	g := ledger.Genesis{ChainID: req.ChainId, UnixNanos: uint64(req.Time.UnixNano()), InitialHeight: uint64(req.InitialHeight), State: state}
-	if req.Time.Before(time.Unix(0, 0)) {
-		return nil, fmt.Errorf("genesis: genesis_time %s is before 1970", req.Time)
+	if req.Time.Before(time.Unix(0, 0)) || req.Time.After(time.Unix(0, 1<<63-1)) {
+		return nil, fmt.Errorf("genesis: genesis_time %s is before 1970 or after April 2262, whose nanoseconds do not fit 63 bits", req.Time)
 	}
+	if req.InitialHeight < 1 {
+		return nil, fmt.Errorf("genesis: initial_height is %d, want at least 1", req.InitialHeight)
+	}
+	g := ledger.Genesis{ChainID: req.ChainId, UnixNanos: uint64(req.Time.UnixNano()), InitialHeight: uint64(req.InitialHeight), State: state}
 	for _, v := range req.Validators {
 		scheme, key := validatorKey(v.PubKey)
 		if v.Power < 0 {
@@ -42,6 +45,8 @@ func (a *App) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.Re
 		return nil, fmt.Errorf("genesis of chain %s: this node's state is at height %d already", req.ChainId, a.last.Header.Height)
 	}
 	a.genesis = &genesis{network: network, state: memory, outcome: outcome}
+	a.staged = nil
+	clear(a.known) // executed over another genesis, if any
 	a.log.Info("initialise chain", "chain", req.ChainId, "network", network.ID.String(), "height", req.InitialHeight,
 		"validators", len(req.Validators), "assets", len(state.Assets), "accounts", len(state.Accounts))
 	return &abci.ResponseInitChain{AppHash: network.ID[:]}, nil

@@ -142,7 +142,20 @@ func (a *App) lookup(key crypto.Hash) *outcome {
 // PrepareProposal builds a block from the mempool. With nothing to propose it waits for a first transaction, which gives
 // a lone transaction a block at once and an idle chain one block per interval; it does not wait when the last block had
 // transactions, for their effect is provable only by the header after it.
-func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+//
+// A transaction that makes the rules panic is dropped, and an empty block proposed: every pool has that transaction, and
+// the chain would end if it stopped one proposer after the other.
+func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposal) (answer *abci.ResponsePrepareProposal, err error) {
+	var applying *ledger.Tx
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error("propose an empty block, for building one made the rules panic: report this as a defect", "height", req.Height, "panic", r, "stack", string(debug.Stack()))
+			if applying != nil {
+				a.pool.Refused(applying.Hash(), ledger.BrokenInvariant)
+			}
+			answer, err = &abci.ResponsePrepareProposal{}, nil
+		}
+	}()
 	a.mu.Lock()
 	idle := a.last.Header.Height != 0 && a.last.Transactions == 0
 	a.mu.Unlock()
@@ -171,6 +184,7 @@ func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 		if operations += len(tx.Body.Operations); operations > a.o.MaxBlockOperations && len(p.txs) > 0 {
 			break
 		}
+		applying = tx
 		receipt, err := block.Apply(tx)
 		if err != nil {
 			return nil, fmt.Errorf("preparing block %d: %w", req.Height, err)

@@ -205,12 +205,12 @@ func (a *App) queryEntries(req *abci.RequestQuery, answer *abci.ResponseQuery) e
 }
 
 func (a *App) accountInfo(address crypto.Address) (query.Account, error) {
+	last := a.Last() // before the state, which may so be newer than the height says, and never older
 	base, release, err := a.base()
 	if err != nil {
 		return query.Account{}, err
 	}
 	defer release()
-	last := a.Last()
 	info := query.Account{Height: last.Height, UnixMillis: last.UnixMillis, Policy: crypto.Hash(address)}
 	row, err := base.Get(ledger.AccountRow(address))
 	if err != nil {

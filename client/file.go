@@ -28,6 +28,7 @@ type draftFile struct {
 	ID        crypto.Hash  `json:"id"` // of the transaction, derived from network and body
 	Body      []byte       `json:"body"`
 	Signers   []fileSigner `json:"signers"`
+	Before    *Mark        `json:"journal_before,omitempty"`
 	View      any          `json:"view,omitempty"` // for people only
 }
 
@@ -45,7 +46,7 @@ type fileSignature struct {
 
 // Encode writes the draft as a JSON file. The view is shown to people and ignored by [DecodeDraft].
 func (d *Draft) Encode(view any) ([]byte, error) {
-	f := draftFile{Format: fileFormat, Version: fileVersion, NetworkID: d.network.ID, ChainID: d.network.ChainID, ID: d.ID(), Body: d.body, View: view}
+	f := draftFile{Format: fileFormat, Version: fileVersion, NetworkID: d.network.ID, ChainID: d.network.ChainID, ID: d.ID(), Body: d.body, Before: d.Before, View: view}
 	for i, a := range d.accounts {
 		s := fileSigner{Address: d.decoded.Signers[i].Address, Policy: a.Policy.Encode(), PolicyVersion: a.Version, Signatures: []fileSignature{}}
 		for _, w := range d.witness {
@@ -83,6 +84,9 @@ func DecodeDraft(text []byte) (*Draft, error) {
 	if f.ChainID == "" || f.NetworkID == (crypto.Hash{}) {
 		return nil, fmt.Errorf("transaction file: chain_id or network_id is missing")
 	}
+	if len(f.ChainID) > ledger.MaxChainIDBytes || printable(f.ChainID) != f.ChainID {
+		return nil, fmt.Errorf("transaction file: chain_id has %d bytes or unprintable ones, want 1 to %d", len(f.ChainID), ledger.MaxChainIDBytes)
+	}
 	var accounts []SigningAccount
 	for i, s := range f.Signers {
 		policy, err := crypto.DecodePolicy(s.Policy)
@@ -95,6 +99,7 @@ func DecodeDraft(text []byte) (*Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transaction file: %w", err)
 	}
+	d.Before = f.Before
 	if d.ID() != f.ID {
 		return nil, fmt.Errorf("transaction file: id is %s, the body's is %s", f.ID, d.ID())
 	}

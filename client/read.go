@@ -56,7 +56,7 @@ func ask[T any](ctx context.Context, c *Client, what string, one func(n *node) (
 				return answer, nil
 			}
 			if ctx.Err() != nil {
-				return answer, fmt.Errorf("%s: %w", what, errors.Join(append(errs, err)...))
+				return answer, fmt.Errorf("%s: %w", what, join(append(errs, err)...))
 			}
 			// Headers come from all nodes, so asking another one cannot mend these.
 			if _, forked := errors.AsType[*light.Divergence](err); forked || errors.Is(err, light.ErrTrustExpired) {
@@ -69,7 +69,7 @@ func ask[T any](ctx context.Context, c *Client, what string, one func(n *node) (
 			}
 			errs = append(errs, err)
 		}
-		err = fmt.Errorf("%s: %w", what, errors.Join(errs...))
+		err = fmt.Errorf("%s: %w", what, join(errs...))
 		if !again || time.Now().After(deadline) {
 			return answer, err
 		}

@@ -162,18 +162,18 @@ func (c *Client) Submit(ctx context.Context, raw []byte) (Submission, error) {
 				return Submission{ID: id, Node: n.name, Height: answer.Height}, nil
 			}
 			if ctx.Err() != nil {
-				return undecided(errors.Join(append(errs, ctx.Err())...))
+				return undecided(join(append(errs, ctx.Err())...))
 			}
 		}
 		if refusal != nil {
 			if sent {
-				return undecided(errors.Join(append(errs, refusal.cause())...))
+				return undecided(join(append(errs, refusal.cause())...))
 			}
 			return Submission{ID: id}, refusal
 		}
-		c.log.Info("no node took the transaction, trying again", "id", id.String(), "in", wait, "error", errors.Join(errs...))
+		c.log.Info("no node took the transaction, trying again", "id", id.String(), "in", wait, "error", join(errs...))
 		if err := pause(ctx, wait); err != nil {
-			return undecided(errors.Join(append(errs, err)...))
+			return undecided(join(append(errs, err)...))
 		}
 	}
 }
@@ -212,7 +212,7 @@ func (c *Client) Find(ctx context.Context, id crypto.Hash) (f Final, found bool,
 	if missing {
 		return Final{}, false, nil
 	}
-	return Final{}, false, fmt.Errorf("asking for transaction %s: %w", id, errors.Join(errs...))
+	return Final{}, false, fmt.Errorf("asking for transaction %s: %w", id, join(errs...))
 }
 
 // receipt asks one node for a transaction and verifies all of the answer.
@@ -296,10 +296,7 @@ func (c *Client) await(ctx context.Context, id crypto.Hash, meanwhile func() err
 			return Final{ID: id}, err
 		}
 		if pause(ctx, delay) != nil {
-			if last == nil {
-				last = []error{errors.New("no node has it in a block")}
-			}
-			return Final{ID: id}, &Unknown{id, errors.Join(append(slices.Compact(last), ctx.Err())...)}
+			return Final{ID: id}, &Unknown{id, join(append([]error{errors.New("no node has shown it in a block"), ctx.Err()}, last...)...)}
 		}
 		delay = min(delay*3/2, maxPoll)
 	}
@@ -334,9 +331,12 @@ func (c *Client) Settle(ctx context.Context, raw []byte, from Mark) (Final, erro
 			}
 			c.log.Debug("cannot tell yet whether the transaction is dead", "id", id.String(), "error", err)
 		}
-		n := c.inOrder(c.turn.Add(1))[0]
-		if _, err := n.submit(ctx, raw); err != nil {
-			c.log.Debug("resend transaction", "id", id.String(), "node", n.name, "error", err)
+		for _, n := range c.inOrder(c.turn.Add(1)) {
+			answer, err := n.submit(ctx, raw)
+			if err == nil && !answer.Retry {
+				break
+			}
+			c.log.Debug("resend transaction", "id", id.String(), "node", n.name, "retry", answer.Retry, "error", err)
 		}
 		return nil
 	})
@@ -412,7 +412,7 @@ func (c *Client) Send(ctx context.Context, raw []byte, from Mark) (Final, error)
 			if _, ok := errors.AsType[*Dead](deadErr); ok {
 				return Final{ID: submission.ID}, deadErr
 			}
-			return Final{ID: submission.ID}, &Unknown{submission.ID, errors.Join(refusal.cause(), deadErr)}
+			return Final{ID: submission.ID}, &Unknown{submission.ID, join(refusal.cause(), deadErr)}
 		}
 		return Final{ID: submission.ID}, refusal
 	}

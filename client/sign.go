@@ -62,6 +62,10 @@ func (k *Keys) Sign(index int, message []byte) ([]byte, error) {
 // Draft is a transaction on its way to being signed: the body, for which network it is, and what the signers' accounts
 // ask for. It belongs to one goroutine.
 type Draft struct {
+	// Before is kept in the file for [Client.Settle]. Use it from files of one's own only: a mark from behind the
+	// transaction would make it look dead.
+	Before *Mark
+
 	network  ledger.Network // ChainID and ID
 	body     []byte
 	decoded  ledger.Body
@@ -273,14 +277,26 @@ func FeeCeiling(p ledger.Parameters, body []byte, accounts []SigningAccount) (le
 			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, keys[k].Scheme.SignatureSize())})
 		}
 	}
-	for _, op := range decoded.Operations {
+	// A policy in the body costs a check of each of its keys, a new one also a proof of possession by each.
+	brought := func(encoded []byte, each uint64) error {
+		if len(encoded) == 0 {
+			return nil
+		}
+		policy, err := crypto.DecodePolicy(encoded)
+		for _, k := range policy.Keys {
+			cost += each * k.Scheme.Cost()
+		}
+		return err
+	}
+	for i, s := range decoded.Signers {
+		if err := brought(s.Policy, 1); err != nil {
+			return ledger.Amount{}, fmt.Errorf("policy of signer %d: %w", i, err)
+		}
+	}
+	for i, op := range decoded.Operations {
 		if s, ok := op.(*ledger.SetPolicy); ok {
-			policy, err := crypto.DecodePolicy(s.Policy)
-			if err != nil {
-				return ledger.Amount{}, err
-			}
-			for _, k := range policy.Keys {
-				cost += k.Scheme.Cost() // of the proof of possession
+			if err := brought(s.Policy, 2); err != nil {
+				return ledger.Amount{}, fmt.Errorf("policy of operation %d: %w", i, err)
 			}
 		}
 	}

@@ -81,7 +81,7 @@ func edgeCases(t testing.TB) []edgeCase {
 	for _, a := range smallOrderEncodings(t) {
 		for _, r := range smallOrderEncodings(t) {
 			signature := append(append([]byte(nil), r...), make([]byte, 32)...)
-			cases = append(cases, edgeCase{check: Check{Ed25519, a, []byte("pacioli"), signature}})
+			cases = append(cases, edgeCase{check: Check{Scheme: Ed25519, PublicKey: a, Message: []byte("pacioli"), Signature: signature}})
 		}
 	}
 	wide := func(parts ...[]byte) *scalar.Scalar {
@@ -110,7 +110,7 @@ func edgeCases(t testing.TB) []edgeCase {
 			if err := s.ToBytes(encoded[:]); err != nil {
 				t.Fatal(err)
 			}
-			check := Check{Ed25519, a, message, append(r, encoded[:]...)}
+			check := Check{Scheme: Ed25519, PublicKey: a, Message: message, Signature: append(r, encoded[:]...)}
 			cases = append(cases, edgeCase{check: check, registered: i == 0})
 		}
 	}
@@ -127,7 +127,7 @@ func TestEd25519SingleBatchAndOracleAgreeOnEdgeCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	signature, _ := key.Sign([]byte("honest"))
-	honest := Check{Ed25519, key.Public(), []byte("honest"), signature}
+	honest := Check{Scheme: Ed25519, PublicKey: key.Public(), Message: []byte("honest"), Signature: signature}
 	for i, c := range cases {
 		single := c.check.Verify()
 		batch := VerifyAll([]Check{honest, c.check, honest})
@@ -182,9 +182,9 @@ func TestEd25519RefusesWhatZIP215Refuses(t *testing.T) {
 	}
 	offCurve := append([]byte{2}, make([]byte, 31)...) // y = 2 has no x
 	for name, c := range map[string]Check{
-		"s raised by the group order": {Ed25519, key.Public(), message, highS},
-		"R off the curve":             {Ed25519, key.Public(), message, append(append([]byte(nil), offCurve...), good[32:]...)},
-		"A off the curve":             {Ed25519, offCurve, message, good},
+		"s raised by the group order": {Scheme: Ed25519, PublicKey: key.Public(), Message: message, Signature: highS},
+		"R off the curve":             {Scheme: Ed25519, PublicKey: key.Public(), Message: message, Signature: append(append([]byte(nil), offCurve...), good[32:]...)},
+		"A off the curve":             {Scheme: Ed25519, PublicKey: offCurve, Message: message, Signature: good},
 	} {
 		if c.Verify() || VerifyAll([]Check{c, c})[1] || ed25519consensus.Verify(c.PublicKey, c.Message, c.Signature) {
 			t.Errorf("%s: accepted", name)

@@ -28,7 +28,7 @@ func signed(t testing.TB, key PrivateKey, message string) Check {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Check{key.Scheme(), key.Public(), []byte(message), signature}
+	return Check{Scheme: key.Scheme(), PublicKey: key.Public(), Message: []byte(message), Signature: signature}
 }
 
 func TestSchemeTable(t *testing.T) {
@@ -110,7 +110,7 @@ func TestBitFlipsNeverVerify(t *testing.T) {
 	for _, s := range Schemes() {
 		good := signed(t, testKey(t, s, 2), "flip me")
 		for range 200 {
-			c := Check{s, bytes.Clone(good.PublicKey), bytes.Clone(good.Message), bytes.Clone(good.Signature)}
+			c := Check{Scheme: s, PublicKey: bytes.Clone(good.PublicKey), Message: bytes.Clone(good.Message), Signature: bytes.Clone(good.Signature)}
 			target := [][]byte{c.PublicKey, c.Message, c.Signature, c.Signature}[random.IntN(4)]
 			target[random.IntN(len(target))] ^= 1 << random.IntN(8)
 			if c.Verify() || VerifyAll([]Check{good, c})[1] {
@@ -181,7 +181,7 @@ func TestMLDSAAgainstASecondImplementation(t *testing.T) {
 				t.Fatalf("%s key %d: signatures differ, error %v", s, n, err)
 			}
 			for range 25 { // 2*20*25 = 1000 mutations
-				m := Check{s, bytes.Clone(c.PublicKey), bytes.Clone(c.Message), bytes.Clone(c.Signature)}
+				m := Check{Scheme: s, PublicKey: bytes.Clone(c.PublicKey), Message: bytes.Clone(c.Message), Signature: bytes.Clone(c.Signature)}
 				target := [][]byte{m.PublicKey, m.Message, m.Signature, m.Signature}[random.IntN(4)]
 				target[random.IntN(len(target))] ^= byte(1 + random.IntN(255))
 				if got, oracle := m.Verify(), oracleVerifies(m); got || oracle {
@@ -265,7 +265,7 @@ func FuzzVerify(f *testing.F) {
 		f.Add(uint32(s), c.PublicKey, c.Message, c.Signature)
 	}
 	f.Fuzz(func(t *testing.T, s uint32, key, message, signature []byte) {
-		c := Check{Scheme(s), key, message, signature}
+		c := Check{Scheme: Scheme(s), PublicKey: key, Message: message, Signature: signature}
 		verdict := c.Verify() // must not panic
 		if all := VerifyAll([]Check{c, c}); all[0] != verdict || all[1] != verdict {
 			t.Errorf("single %t, batch %v", verdict, all)

@@ -93,7 +93,7 @@ func TestVectorsAccounts(t *testing.T) {
 		message, _ := hex.DecodeString(v.Message)
 		for i, k := range v.Keys {
 			signature, _ := hex.DecodeString(k.Signature)
-			if !(Check{k.Number, p.Keys[i].Public, message, signature}).Verify() {
+			if !(Check{Scheme: k.Number, PublicKey: p.Keys[i].Public, Message: message, Signature: signature}).Verify() {
 				t.Errorf("%s: signature %d does not verify", v.Name, i)
 			}
 		}

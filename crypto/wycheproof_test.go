@@ -79,7 +79,7 @@ func TestWycheproofEd25519(t *testing.T) {
 		public := unmarshal[struct{ PK hexBytes }](t, g.PublicKey).PK
 		checks := make([]Check, len(g.Tests))
 		for i, c := range g.Tests {
-			checks[i] = Check{Ed25519, public, c.Message, c.Signature}
+			checks[i] = Check{Scheme: Ed25519, PublicKey: public, Message: c.Message, Signature: c.Signature}
 		}
 		batch := VerifyAll(checks)
 		for i, c := range g.Tests {
@@ -107,14 +107,14 @@ func TestWycheproofSecp256k1(t *testing.T) {
 				s.SetByteSlice(c.Signature[32:])
 				if s.IsOverHalfOrder() {
 					highS++
-					if (Check{Secp256k1, key, c.Message, c.Signature}).Verify() {
+					if (Check{Scheme: Secp256k1, PublicKey: key, Message: c.Message, Signature: c.Signature}).Verify() {
 						t.Errorf("case %d: high s accepted", c.ID)
 					}
 					s.Negate()
 					s.PutBytesUnchecked(c.Signature[32:])
 				}
 			}
-			if got := (Check{Secp256k1, key, c.Message, c.Signature}).Verify(); got != want {
+			if got := (Check{Scheme: Secp256k1, PublicKey: key, Message: c.Message, Signature: c.Signature}).Verify(); got != want {
 				t.Errorf("case %d (%s): %t, want %t", c.ID, c.Comment, got, want)
 			}
 		}
@@ -144,7 +144,7 @@ func TestWycheproofMLDSA(t *testing.T) {
 			for _, c := range g.Tests {
 				// Signatures under a context are valid, but not ours: our context is empty.
 				want := c.Result == "valid" && len(c.Context) == 0
-				check := Check{scheme, public, c.Message, c.Signature}
+				check := Check{Scheme: scheme, PublicKey: public, Message: c.Message, Signature: c.Signature}
 				if got, oracle := check.Verify(), oracleVerifies(check); got != want || oracle != want {
 					t.Errorf("%s case %d (%s): %t, oracle %t, want %t", scheme, c.ID, c.Comment, got, oracle, want)
 				}

@@ -13,6 +13,7 @@ import (
 
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/crypto/mldsa65"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -25,11 +26,14 @@ func FromDoc(doc *types.GenesisDoc) (ledger.Genesis, error) {
 	if err != nil {
 		return ledger.Genesis{}, err
 	}
-	if doc.GenesisTime.Before(time.Unix(0, 0)) {
-		return ledger.Genesis{}, fmt.Errorf("genesis_time %s is before 1970", doc.GenesisTime)
+	if doc.GenesisTime.Before(time.Unix(0, 0)) || doc.GenesisTime.After(time.Unix(0, 1<<63-1)) {
+		return ledger.Genesis{}, fmt.Errorf("genesis_time %s is before 1970 or after April 2262, whose nanoseconds do not fit 63 bits", doc.GenesisTime)
 	}
 	g := ledger.Genesis{ChainID: doc.ChainID, UnixNanos: uint64(doc.GenesisTime.UnixNano()), InitialHeight: uint64(max(doc.InitialHeight, 1)), State: state}
-	for _, v := range doc.Validators {
+	for i, v := range doc.Validators {
+		if v.PubKey == nil {
+			return ledger.Genesis{}, fmt.Errorf("validator %d has no pub_key", i)
+		}
 		var scheme crypto.Scheme // 0, which the ledger refuses, for a type that it does not know
 		switch v.PubKey.Type() {
 		case cmted25519.KeyType:
@@ -71,6 +75,7 @@ func New(chainID string, at time.Time, validators []types.GenesisValidator, stat
 		return nil, fmt.Errorf("encoding app_state: %w", err)
 	}
 	params := types.DefaultConsensusParams()
+	params.Version.App = ledger.Version
 	params.Block.MaxBytes = MaxBlockBytes
 	params.Evidence.MaxBytes = MaxEvidenceBytes
 	params.Evidence.MaxAgeDuration = EvidenceHours * time.Hour
@@ -97,6 +102,27 @@ func Save(doc *types.GenesisDoc, path string) error {
 	return nil
 }
 
+// parse reads a genesis document. CometBFT would put the time of reading where genesis_time is missing, which makes another
+// network of every reading, and would panic on a validator without a key.
+func parse(text []byte) (*types.GenesisDoc, error) {
+	var doc types.GenesisDoc
+	if err := cmtjson.Unmarshal(text, &doc); err != nil {
+		return nil, err
+	}
+	if doc.GenesisTime.IsZero() {
+		return nil, errors.New("genesis_time is missing")
+	}
+	for i, v := range doc.Validators {
+		if v.PubKey == nil {
+			return nil, fmt.Errorf("validator %d has no pub_key", i)
+		}
+	}
+	if err := doc.ValidateAndComplete(); err != nil {
+		return nil, err
+	}
+	return &doc, nil
+}
+
 // Load reads and checks a genesis file. CometBFT's reader ignores unknown keys of its own part; ours does not.
 func Load(path string) (*types.GenesisDoc, error) {
 	text, err := os.ReadFile(path)
@@ -106,7 +132,7 @@ func Load(path string) (*types.GenesisDoc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the genesis file: %w", err)
 	}
-	doc, err := types.GenesisDocFromJSON(text)
+	doc, err := parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -15,6 +15,10 @@ import (
 	"github.com/pacioli-ledger/pacioli/crypto"
 )
 
+// Version is the version of these rules. It stands in every header. A change of the rules raises it, activates at a height,
+// and keeps the old rules for the blocks below.
+const Version = 1
+
 // Header is what the rules know of a block.
 type Header struct {
 	Height     uint64
@@ -234,7 +238,7 @@ func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code)
 			continue
 		}
 		policy, err := crypto.DecodeRegisteredPolicy(bytes)
-		if err != nil { // the bytes are from the state or were validated with the body, keys and all
+		if err != nil { // the bytes are from the state or were validated with the body
 			panic(fmt.Sprintf("policy %s of account %s does not decode: %s", st.account.Policy, s.Address, err))
 		}
 		st.policy = policy
@@ -287,6 +291,9 @@ func (b *Block) authorization(tx *Tx, signers []signerState) (Authorization, Cod
 				lightest = uint64(key.Weight)
 			}
 			a.Checks = append(a.Checks, crypto.Check{Scheme: key.Scheme, PublicKey: key.Public, Message: message, Signature: witness.Signature})
+		}
+		if tx.Body.Signers[i].Policy != nil {
+			a.Checks = append(a.Checks, registration(s.policy)...)
 		}
 		switch threshold := uint64(s.policy.Threshold); {
 		case weight < threshold:

@@ -69,7 +69,7 @@ var explanations = []Explanation{
 	{WitnessMissing, "witness_missing", "The signatures of a signer do not reach its policy's threshold.", "Collect more signatures."},
 	{WitnessUnknown, "witness_unknown", "A witness names a key that the signer's policy does not have.", "Sign with a key of the policy."},
 	{WitnessSuperfluous, "witness_superfluous", "A signer has more signatures than its policy needs.", "Leave out what the threshold does not need."},
-	{SignatureInvalid, "signature_invalid", "A signature, or a proof of possession of a new key, does not verify.", "Sign the bytes of this transaction, for this network and the account's present policy version."},
+	{SignatureInvalid, "signature_invalid", "A signature or a proof of possession does not verify, or a new key is not one that its scheme admits.", "Sign the bytes of this transaction, for this network and the account's present policy version."},
 	{BrokenInvariant, "broken_invariant", "The transaction would have broken an invariant of the ledger, and was undone as a whole.", "Report it: this is a defect of the ledger."},
 	{AssetUnknown, "asset_unknown", "There is no asset with this id.", "Check the asset; create it first."},
 	{InsufficientFunds, "insufficient_funds", "The sender has less available than the amount.", "Fund the account, or pay less."},

@@ -86,7 +86,8 @@ func (p Parameters) Fee(size, operations int, verificationCost uint64) Amount {
 	return Units(p.FeeBase + p.FeePerByte*uint64(size) + p.FeePerOperation*uint64(operations) + p.FeePerSignature*verificationCost)
 }
 
-// VerificationCost sums the cost of signatures, in tenths of one ed25519 verification.
+// VerificationCost sums the cost of checks, in tenths of one ed25519 verification: one for each witness, for each proof of
+// possession, and for each key of a policy that the transaction carries.
 func VerificationCost(checks []crypto.Check) (cost uint64) {
 	for _, c := range checks {
 		cost += c.Scheme.Cost()

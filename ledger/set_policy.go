@@ -49,7 +49,7 @@ func (s *SetPolicy) validate(b *Body) error {
 	if changes > 1 {
 		return canonical.Errorf("signer", "signer %d changes its policy twice", s.Signer)
 	}
-	policy, err := crypto.DecodePolicy(s.Policy)
+	policy, err := crypto.DecodeRegisteredPolicy(s.Policy) // its keys are checked with the signatures
 	if err != nil {
 		return canonical.In("policy", err)
 	}
@@ -76,14 +76,24 @@ func PossessionPreimage(network crypto.Hash, account crypto.Address, policyHash 
 }
 
 func (s *SetPolicy) verification(network crypto.Hash, b *Body, policyVersion uint32) []crypto.Check {
-	policy, err := crypto.DecodeRegisteredPolicy(s.Policy) // validate has checked the keys
+	policy, err := crypto.DecodeRegisteredPolicy(s.Policy)
 	if err != nil {
 		panic("policy of a validated operation: " + err.Error())
 	}
 	message := PossessionPreimage(network, b.Signers[s.Signer].Address, policy.Hash(), policyVersion+1)
-	checks := make([]crypto.Check, len(policy.Keys))
+	checks := registration(policy)
 	for i, k := range policy.Keys {
-		checks[i] = crypto.Check{Scheme: k.Scheme, PublicKey: k.Public, Message: message, Signature: s.Proofs[i]}
+		checks = append(checks, crypto.Check{Scheme: k.Scheme, PublicKey: k.Public, Message: message, Signature: s.Proofs[i]})
+	}
+	return checks
+}
+
+// registration returns the checks of the keys of a policy that a transaction brings. They cost as much as signatures and
+// are paid for, verified and remembered with them: to check them when bytes are decoded would be free for strangers.
+func registration(policy crypto.Policy) []crypto.Check {
+	checks := make([]crypto.Check, len(policy.Keys), 2*len(policy.Keys))
+	for i, k := range policy.Keys {
+		checks[i] = crypto.Check{Scheme: k.Scheme, PublicKey: k.Public, KeyOnly: true}
 	}
 	return checks
 }

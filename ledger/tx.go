@@ -226,7 +226,7 @@ func (b *Body) Validate() error {
 			return canonical.Errorf(index("signers", i), "want a sequence or a nonce, and not both")
 		}
 		if len(s.Policy) != 0 {
-			if _, err := crypto.DecodePolicy(s.Policy); err != nil {
+			if _, err := crypto.DecodeRegisteredPolicy(s.Policy); err != nil { // its keys are checked with the signatures
 				return canonical.In(index("signers", i), canonical.In("policy", err))
 			}
 		}

@@ -4,7 +4,7 @@
 //
 //	0x01 tx_id(32)                          -> position
 //	0x02 SHA-256 of the raw bytes(32)       -> position
-//	0x03 height(8) index(4)                 -> transaction and result
+//	0x03 height(8) index(4)                 -> {bytes raw = 1; uint32 code = 2; bytes data = 3; bool omitted = 4}
 //	0x04 account(32) asset(16) number(8)    -> journal entry
 //
 // A position is height(8) || index(4), all integers big-endian.
@@ -12,6 +12,7 @@ package index
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -25,6 +26,11 @@ const (
 	rowTx    byte = 0x03
 	rowEntry byte = 0x04
 )
+
+// ErrOmitted: the block holds bytes that are too long for any transaction. Only more than two thirds of dishonest voting
+// power can decide such a block; it must not stop this node, so the bytes are left out, and with them every proof that is
+// made from the whole block.
+var ErrOmitted = errors.New("the index does not keep bytes that are too long for a transaction")
 
 // Reader reads index rows of one committed height.
 type Reader interface {
@@ -60,9 +66,13 @@ func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entr
 				ledger.Write{Key: append([]byte{rowHash}, hashes[i][:]...), Value: at})
 		}
 		w := canonical.NewWriter(nil)
-		w.Bytes(1, tx.Raw)
+		omitted := len(tx.Raw) > ledger.MaxTxBytes
+		if !omitted {
+			w.Bytes(1, tx.Raw)
+		}
 		w.Uint32(2, tx.Code)
 		w.Bytes(3, tx.Data)
+		w.Bool(4, omitted)
 		rows = append(rows, ledger.Write{Key: append([]byte{rowTx}, at...), Value: w.Done()})
 	}
 	for _, e := range entries {
@@ -71,13 +81,47 @@ func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entr
 	return rows
 }
 
-// Undo returns the rows to delete when a block is rolled back.
-func Undo(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entries []ledger.LineEntry) []ledger.Write {
-	rows := Rows(height, txs, ids, hashes, entries)
-	for i := range rows {
-		rows[i].Value = nil
+// Undo returns the deletions of the rows of the newest block, for a rollback.
+func Undo(r Reader, height uint64, network crypto.Hash, params ledger.Parameters) ([]ledger.Write, error) {
+	txs, err := Block(r, height)
+	if err != nil {
+		return nil, err
 	}
-	return rows
+	var rows []ledger.Write
+	lines := map[ledger.LineKey]bool{{Account: params.FeeCollector, Asset: params.FeeAsset}: true}
+	for i, tx := range txs {
+		rows = append(rows, ledger.Write{Key: append([]byte{rowTx}, appendPosition(nil, Position{height, uint32(i)})...)})
+		decoded, err := ledger.Decode(tx.Raw)
+		if err != nil || ledger.Code(tx.Code).Refused() {
+			continue // it has no other row
+		}
+		id, hash := decoded.ID(network), decoded.Hash()
+		rows = append(rows, ledger.Write{Key: append([]byte{rowID}, id[:]...)}, ledger.Write{Key: append([]byte{rowHash}, hash[:]...)})
+		lines[ledger.LineKey{Account: decoded.Body.Signers[0].Address, Asset: params.FeeAsset}] = true
+		for _, op := range decoded.Body.Operations {
+			if t, ok := op.(*ledger.Transfer); ok {
+				lines[ledger.LineKey{Account: t.To, Asset: t.Asset}] = true
+				lines[ledger.LineKey{Account: decoded.Body.Signers[t.From].Address, Asset: t.Asset}] = true
+			}
+		}
+	}
+	for line := range lines {
+		err := r.Range(entryKey(line, 0), append(entryKey(line, 1<<64-1), 0), true, func(key, value []byte) error {
+			entry, err := ledger.DecodeEntry(value)
+			if err != nil {
+				return err
+			}
+			if entry.Height < height {
+				return errEnough
+			}
+			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
+			return nil
+		})
+		if err != nil && err != errEnough {
+			return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
+		}
+	}
+	return rows, nil
 }
 
 func appendPosition(b []byte, p Position) []byte {
@@ -114,7 +158,10 @@ func Block(r Reader, height uint64) ([]Tx, error) {
 	end := append([]byte{rowTx}, appendPosition(nil, Position{Height: height + 1})...)
 	err := r.Range(start, end, false, func(_, value []byte) error {
 		c := canonical.NewReader(append([]byte(nil), value...))
-		txs = append(txs, Tx{Raw: c.Bytes(1, "raw", ledger.MaxTxBytes*16), Code: c.Uint32(2, "code"), Data: c.Bytes(3, "data", 1<<20)})
+		txs = append(txs, Tx{Raw: c.Bytes(1, "raw", ledger.MaxTxBytes), Code: c.Uint32(2, "code"), Data: c.Bytes(3, "data", 1<<20)})
+		if c.Bool(4, "omitted") {
+			return fmt.Errorf("%w: transaction %d", ErrOmitted, len(txs)-1)
+		}
 		return c.Close()
 	})
 	if err != nil {
@@ -133,10 +180,11 @@ func Entries(r Reader, line ledger.LineKey, from uint64, limit int) ([][]byte, e
 		entries = append(entries, append([]byte(nil), value...))
 		return nil
 	})
-	if err != nil && err != errEnough {
+	if err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
 	}
 	return entries, nil
 }
 
-var errEnough = fmt.Errorf("enough")
+// errEnough ends a walk over rows.
+var errEnough = errors.New("enough")

@@ -71,10 +71,10 @@ func (p *Pool) work() {
 				break fill
 			}
 		}
-		for _, a := range batch {
+		p.admit(batch)
+		for _, a := range batch { // only now, so that a batch's bytes are bounded with the queue's
 			p.queueBytes.Add(-int64(len(a.raw)))
 		}
-		p.admit(batch)
 		clear(batch)
 	}
 }

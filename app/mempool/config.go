@@ -11,12 +11,11 @@ import (
 //
 //	waiting: 4*MaxBytes + 2 KB*MaxTxs   a decoded transaction takes up to 3 bytes beside each byte received (a transfer of
 //	                                    60 bytes is a 160-byte operation), plus its entry, its places in the lists and maps
-//	queue:   QueueBytes + 200 B*QueueLength
-//	batches: Workers*BatchSize decoded transactions, at most what the queue held
+//	queue:   4*QueueBytes + 200 B*QueueLength, what the workers have in hand included
 //	recent:  200 B for each signer of the last 8 blocks, at 22,000 smallest transactions in a block of 4 MB: 35 MB
 //
-// which with the defaults is 128 + 80 + 16 + 1 + 64 + 35 = 324 MB at the very worst, and about 80 MB with the pool full
-// of 200-byte transfers (TestMemory measures it).
+// which with the defaults is 128 + 80 + 64 + 3 + 35 = 310 MB at the very worst, and 60 MB with the pool full of 200-byte
+// transfers, at 1,500 bytes each (TestMemory measures it).
 type Config struct {
 	MaxTxs            int           // transactions in the pool, ready and parked
 	MaxBytes          int64         // their bytes as received
@@ -26,7 +25,7 @@ type Config struct {
 	MaxAge            time.Duration // after which a transaction that no block has taken is forgotten
 	Workers           int           // goroutines that admit
 	QueueLength       int           // transactions that wait for a worker
-	QueueBytes        int64         // their bytes
+	QueueBytes        int64         // their bytes, and of those that the workers have in hand
 	BatchSize         int           // most transactions that a worker takes at once
 	OfferAgainAfter   time.Duration // after which a waiting transaction is offered to the peers again
 	MaxTxBytes        int           // of one transaction

@@ -1,7 +1,7 @@
 // Package mempool keeps the transactions that wait for a block. It is the application's own mempool, behind CometBFT's
 // mempool.type = "app": CheckTx is [Pool.Check], InsertTx is [Pool.Insert], ReapTxs is [Pool.Reap], PrepareProposal waits
 // with [Pool.Wait] and takes [Pool.Propose], and after Commit the application tells [Pool.Committed] what the block held.
-// CometBFT does nothing else for such a mempool: no recheck, no eviction, no second sending (facts in docs/).
+// CometBFT does nothing else for such a mempool: no recheck, no eviction, no second sending.
 //
 // A transaction's way: it is queued (never more than a bound; beyond it, it is shed with a code that says "try again"),
 // a worker takes what is queued as one batch, decodes it, asks the ledger about everything but signatures, verifies the
@@ -23,6 +23,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,7 @@ func refused(code ledger.Code, format string, args ...any) Verdict {
 
 // Admission opens a view of the last committed state: its rows, the header of the block that left it, and the function
 // that closes the view. The pool judges one batch by a view and closes it within milliseconds. It is called by several
-// goroutines.
+// goroutines. Where a block may be committed in between, the header is taken first: one that is too old is harmless.
 type Admission func() (state ledger.Reader, last ledger.Header, release func(), err error)
 
 // Pool is the mempool. Every method may be called from any goroutine at any time, also while a block is executed or
@@ -132,8 +133,9 @@ func (p *Pool) Check(ctx context.Context, raw []byte) Verdict {
 }
 
 // Insert takes a transaction from a peer. It never waits, not even for the pool's lock, as it runs in the goroutine that
-// receives the peer's votes. It returns false when the transaction was shed; true says that it will be looked at. raw must
-// not change afterwards.
+// receives the peer's votes. It returns false when the transaction was shed; true says that it will be looked at. CometBFT
+// then remembers its hash (for 100,000 others) and drops the same bytes when a peer sends them again, whatever the verdict
+// behind the queue: another node has to propose a transaction that this one had no room for. raw must not change afterwards.
 func (p *Pool) Insert(raw []byte) bool {
 	_, ok := p.enqueue(&arrival{raw: raw})
 	return ok
@@ -201,12 +203,13 @@ func (p *Pool) Wait(ctx context.Context) bool {
 
 // Committed tells what a committed block held. The state that Admission opens must be that block's, or a later one's. txs
 // are the transactions that took effect or failed, in order, and not those that the ledger refused: these have used up
-// nothing.
+// nothing. Nil ones are passed over.
 //
 // What the block held goes, and what can no longer stand in a block: other transactions with the same replay keys, and
 // expired ones. Signatures are not verified again, except of those whose signer has changed its policy in this block:
 // they pass through admission once more.
 func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx) {
+	txs = slices.DeleteFunc(slices.Clone(txs), func(tx *ledger.Tx) bool { return tx == nil })
 	p.mu.Lock()
 	again, expired := p.waiting.committed(h, txs, p.now())
 	p.counts.Expired.Add(expired)
@@ -229,9 +232,7 @@ func (p *Pool) Pending(sender crypto.Address) (next uint64, ok bool) {
 	if a == nil {
 		return 0, false
 	}
-	next = a.chain
-	for a.sequenced[next] != nil {
-		next++
+	for next = a.chain; a.sequenced[next] != nil; next++ {
 	}
 	return next, true
 }
@@ -256,7 +257,7 @@ type Stats struct {
 	Bytes         int64 // of both
 	Senders       int   // accounts that they are signed by
 	Queued        int   // transactions that wait for a worker
-	QueuedBytes   int64
+	QueuedBytes   int64 // of those, and of those that the workers have in hand
 
 	Accepted   uint64 // entered into the pool
 	Duplicates uint64 // accepted, but in the pool already

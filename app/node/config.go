@@ -337,6 +337,9 @@ func (c Config) Check() error {
 	if time.Duration(c.Consensus.TimeoutCommit) < 0 {
 		errs = append(errs, fmt.Errorf("consensus.timeout_commit is %s, want 0s or more", time.Duration(c.Consensus.TimeoutCommit)))
 	}
+	if n := c.Consensus.DoubleSignCheckHeight; n > maxDoubleSignCheckHeight {
+		errs = append(errs, fmt.Errorf("consensus.double_sign_check_height is %d, want at most %d", n, uint64(maxDoubleSignCheckHeight)))
+	}
 	if lag := time.Duration(c.RPC.ReadyLag); lag < 2*idle+time.Second {
 		errs = append(errs, fmt.Errorf("rpc.ready_lag is %s, want at least a second more than twice idle_block_interval (%s), or an idle node is never ready", lag, idle))
 	}
@@ -386,6 +389,21 @@ var fixed = map[string]string{
 	"storage.discard_abci_responses":     "clients need the results of past blocks",
 }
 
+// flatten turns tables within the section [cometbft] into keys with dots: `p2p.send_rate = 1`, `"p2p.send_rate" = 1` and a
+// table [cometbft.p2p] mean the same, and what is fixed is fixed in each of them.
+func flatten(into map[string]any, prefix string, m map[string]any) {
+	for key, value := range m {
+		if inner, ok := value.(map[string]any); ok {
+			flatten(into, prefix+key+".", inner)
+		} else {
+			into[prefix+key] = value
+		}
+	}
+}
+
+// maxDoubleSignCheckHeight bounds the blocks that are read before the first signature: 10,000 are read in about a second.
+const maxDoubleSignCheckHeight = 10_000
+
 // Comet derives CometBFT's configuration: its defaults, what the ledger needs, the operator's settings, and last the
 // overrides of section [cometbft], of which an unknown or a fixed one is an error.
 func (c Config) Comet(home string) (*cmtcfg.Config, error) {
@@ -427,16 +445,16 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 	cc.StateSync.TempDir = filepath.Join(home, "data")
 	cc.Instrumentation.Prometheus = c.Metrics.Listen != ""
 	cc.Instrumentation.PrometheusListenAddr = c.Metrics.Listen
-	for key := range c.CometBFT {
+	overrides := map[string]any{}
+	flatten(overrides, "", c.CometBFT)
+	nested := map[string]any{}
+	for _, key := range sortedNames(overrides) {
 		if why, ok := fixed[key]; ok {
 			return nil, fmt.Errorf("cometbft.%q cannot be overridden: %s", key, why)
 		}
-	}
-	nested := map[string]any{}
-	for _, key := range sortedNames(c.CometBFT) {
 		section, name, ok := strings.Cut(key, ".")
 		if !ok {
-			nested[key] = c.CometBFT[key]
+			nested[key] = overrides[key]
 			continue
 		}
 		inner, _ := nested[section].(map[string]any)
@@ -444,10 +462,11 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 			inner = map[string]any{}
 			nested[section] = inner
 		}
-		inner[name] = c.CometBFT[key]
+		inner[name] = overrides[key]
 	}
+	// Names match to the letter: by default mapstructure ignores case, and "Mempool.Type" would get past the fixed ones.
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: cc, ErrorUnused: true,
-		DecodeHook: mapstructure.StringToTimeDurationHookFunc()})
+		DecodeHook: mapstructure.StringToTimeDurationHookFunc(), MatchName: func(key, field string) bool { return key == field }})
 	if err != nil {
 		return nil, err
 	}

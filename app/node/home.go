@@ -12,6 +12,7 @@ import (
 	cmtcrypto "github.com/cometbft/cometbft/crypto"
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/crypto/mldsa65"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
@@ -129,23 +130,34 @@ func (h Home) ID() (string, error) {
 // files are read here first, for an error that can be returned. A missing sign state beside a key is refused: to begin
 // with an empty one could sign twice.
 func (h Home) loadValidator() (*privval.FilePV, error) {
-	for path, into := range map[string]any{h.ValidatorKey(): &struct {
-		PubKey  json.RawMessage `json:"pub_key"`
-		PrivKey json.RawMessage `json:"priv_key"`
-	}{}, h.SignState(): &struct {
-		Height string `json:"height"`
-	}{}} {
-		text, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) && path == h.SignState() {
+	var key privval.FilePVKey
+	var state privval.FilePVLastSignState
+	for _, file := range []struct {
+		path string
+		into any
+	}{{h.ValidatorKey(), &key}, {h.SignState(), &state}} {
+		text, err := os.ReadFile(file.path)
+		if errors.Is(err, fs.ErrNotExist) && file.path == h.SignState() {
 			return nil, fmt.Errorf("%s is missing beside the validator's key: without it the key could sign twice. "+
-				"If this key has never signed, or %s blocks have passed since it did, write {\"height\":\"0\",\"round\":0,\"step\":0} into it", path, "10")
+				"If this key has never signed, or 10 blocks have passed since it did, write {\"height\":\"0\",\"round\":0,\"step\":0} into it", file.path)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the validator's files: %w", err)
 		}
-		if err := json.Unmarshal(text, into); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+		// An object without what must be in it would be read as a state that has signed nothing.
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(text, &fields); err != nil {
+			return nil, fmt.Errorf("%s: %w", file.path, err)
 		}
+		if err := cmtjson.Unmarshal(text, file.into); err != nil {
+			return nil, fmt.Errorf("%s: %w", file.path, err)
+		}
+		if file.path == h.SignState() && (fields["height"] == nil || fields["round"] == nil || fields["step"] == nil || state.Height < 0) {
+			return nil, fmt.Errorf("%s: want height, round and step of the last signature", file.path)
+		}
+	}
+	if key.PrivKey == nil {
+		return nil, fmt.Errorf("%s has no priv_key", h.ValidatorKey())
 	}
 	return privval.LoadFilePV(h.ValidatorKey(), h.SignState()), nil
 }
@@ -162,9 +174,9 @@ func (h Home) lock() (release func(), err error) {
 		}
 	}
 	for _, path := range []string{filepath.Join(h.Data(), "LOCK"), h.ValidatorKey()} {
-		flags := os.O_RDWR
+		flags := os.O_RDONLY // the key may be on a volume that only reads
 		if filepath.Base(path) == "LOCK" {
-			flags |= os.O_CREATE
+			flags = os.O_RDWR | os.O_CREATE
 		}
 		f, err := os.OpenFile(path, flags, 0o600)
 		if err != nil {

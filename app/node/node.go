@@ -7,15 +7,18 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cometbft/cometbft/consensus"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
 	cmtnode "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	rpccore "github.com/cometbft/cometbft/rpc/core"
@@ -111,6 +114,9 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		}
 		return fmt.Errorf("building the consensus node: %w", err)
 	}
+	if err := n.checkStoredGenesis(doc); err != nil {
+		return err
+	}
 	if n.environment, err = n.comet.ConfigureRPC(); err != nil {
 		return fmt.Errorf("preparing CometBFT's RPC: %w", err)
 	}
@@ -137,11 +143,14 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		log.Error("stop node", "height", n.app.Last().Height, "err", err)
 	}
 	n.server.close()
-	if stopErr := n.comet.Stop(); stopErr != nil {
-		log.Error("stop the consensus node", "err", stopErr)
-	}
 	stopped := make(chan struct{})
-	go func() { n.comet.Wait(); close(stopped) }()
+	go func() { // Stop itself waits for consensus, which may hang in a call to a broken disk
+		defer close(stopped)
+		if stopErr := n.comet.Stop(); stopErr != nil {
+			log.Error("stop the consensus node", "err", stopErr)
+		}
+		n.comet.Wait()
+	}()
 	select {
 	case <-stopped:
 	case <-time.After(stopPatience):
@@ -195,6 +204,29 @@ func (n *Node) checkNetwork(doc *types.GenesisDoc) error {
 		return fmt.Errorf("the data in %s belongs to chain %s, network %s; %s describes chain %s, network %s: choose the right --home, or put the right genesis file there",
 			n.home.App(), have.ChainID, have.ID, n.home.Genesis(), want.ChainID, want.ID)
 	}
+	return nil
+}
+
+// checkStoredGenesis compares the genesis file with the one that CometBFT put into its database at the very first start and
+// has used ever since. Whoever starts a node with a draft, waits in vain for a block, and puts the final file there, would
+// run on the draft.
+func (n *Node) checkStoredGenesis(doc *types.GenesisDoc) error {
+	used, err := cmtjson.Marshal(n.comet.GenesisDoc())
+	if err != nil {
+		return fmt.Errorf("encoding the genesis that CometBFT has stored: %w", err)
+	}
+	file, err := cmtjson.Marshal(doc)
+	if err != nil {
+		return fmt.Errorf("encoding genesis: %w", err)
+	}
+	if bytes.Equal(used, file) {
+		return nil
+	}
+	if n.app.Store().Height() == 0 {
+		return fmt.Errorf("%s has changed since this node was first started, and CometBFT keeps to what it read then: no block was committed yet, so remove everything in %s but %s, and start again",
+			n.home.Genesis(), n.home.Data(), filepath.Base(n.home.SignState()))
+	}
+	n.log.Warn("the genesis file differs from what this node began with, in what does not make another network; the file has no effect", "file", n.home.Genesis())
 	return nil
 }
 

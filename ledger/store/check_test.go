@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -14,7 +15,8 @@ import (
 // edit changes rows of a closed store behind its back; a nil value deletes.
 func edit(t *testing.T, fs vfs.FS, fn func(set func(k, v []byte), get func(k []byte) []byte)) {
 	t.Helper()
-	db, err := pebble.Open("db", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest})
+	db, err := pebble.Open("db", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest,
+		Logger: pebbleLogger{&Store{log: slog.New(slog.DiscardHandler)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ func TestCheckFinds(t *testing.T) {
 	var inner, leaf, oldInner []byte
 	flat := func() []byte {
 		for k := range rows(t, s) {
-			if k[0] < kindBesideFirst {
+			if k[0] < 0x80 {
 				return flatKey([]byte(k))
 			}
 		}

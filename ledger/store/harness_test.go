@@ -60,14 +60,14 @@ func (h history) block(height uint64) []Write {
 			v = make([]byte, h.value)
 			rng.Read(v)
 		}
-		w = append(w, Write{testKey(i), v})
+		w = append(w, Write{Key: testKey(i), Value: v})
 	}
 	sortWrites(w)
 	return w
 }
 
 func (h history) index(height uint64) []Write {
-	return []Write{{heightKey('h', height), []byte(fmt.Sprint("block ", height))}}
+	return []Write{{Key: heightKey('h', height), Value: []byte(fmt.Sprint("block ", height))}}
 }
 
 func (h history) note(height uint64) []byte { return fmt.Appendf(nil, "note of %d", height) }

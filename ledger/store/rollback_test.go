@@ -37,7 +37,7 @@ func TestRollback(t *testing.T) {
 		var asked []uint64
 		err := s.Rollback(to, func(height uint64) ([]Write, error) {
 			asked = append(asked, height)
-			return []Write{{heightKey('h', height), nil}}, nil
+			return []Write{{Key: heightKey('h', height), Value: nil}}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -81,7 +81,7 @@ func TestRollbackReach(t *testing.T) {
 	s := mustOpen(t, small(vfs.NewMem()))
 	defer mustClose(t, s)
 	for height := uint64(1); height <= undoHeights+50; height++ {
-		if _, err := s.Stage(height, []Write{{[]byte("\x01"), heightKey(1, height)}}, nil, nil); err != nil {
+		if _, err := s.Stage(height, []Write{{Key: []byte("\x01"), Value: heightKey(1, height)}}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Commit(); err != nil {

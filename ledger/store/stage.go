@@ -323,6 +323,9 @@ func (s *Store) discard() error {
 
 // Commit writes the staged block, waits until it is on the disk, and publishes its height. When it gives an error, the
 // error is ErrBroken (or that nothing was staged, or that the store is closed): the block may or may not be on the disk.
+//
+// On some failures (a new log file cannot be made) Pebble panics, with a lock in a state that ends the process at once.
+// That is as good as a crash: no later call can be made.
 func (s *Store) Commit() error {
 	begin := time.Now()
 	s.mu.Lock()

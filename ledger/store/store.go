@@ -479,7 +479,8 @@ func closeInto(err *error, c io.Closer) {
 }
 
 // Close closes the database. What was staged and not committed is lost, as it would be in a crash. All views must be
-// closed before. Closing twice does nothing.
+// closed before. Closing twice does nothing. On a broken store Close may not return (Pebble waits for work that cannot
+// end): end the process without it.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

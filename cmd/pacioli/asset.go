@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// assetFlags describe a new asset.
+type assetFlags struct {
+	from, maxSupply, metadata string
+	scale                     uint32
+}
+
+func (a *assetFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&a.from, "from", "", "key that becomes the issuer")
+	f.Uint32Var(&a.scale, "scale", 2, "decimals, 0 to 18, fixed for ever")
+	f.StringVar(&a.maxSupply, "max-supply", "", "the most that may ever be issued, in decimals")
+	f.StringVar(&a.metadata, "metadata-sha256", "", "SHA-256 of a document about the asset, in hex")
+	_ = cmd.MarkFlagRequired("from")
+	_ = cmd.MarkFlagRequired("max-supply")
+}
+
+func (a assetFlags) operation(code string) (*ledger.CreateAsset, error) {
+	if err := ledger.CheckAssetCode(code); err != nil {
+		return nil, usage("CODE: %w", err)
+	}
+	if a.scale > ledger.MaxScale {
+		return nil, usage("--scale %d: want 0 to %d", a.scale, ledger.MaxScale)
+	}
+	supply, err := ledger.ParseAmount(a.maxSupply, a.scale)
+	if err != nil {
+		return nil, usage("--max-supply: %w", err)
+	}
+	if supply.IsZero() {
+		return nil, usage("--max-supply: want more than 0")
+	}
+	op := &ledger.CreateAsset{Code: code, Scale: a.scale, MaxSupply: supply}
+	if a.metadata != "" {
+		if op.MetadataHash, err = hex.DecodeString(a.metadata); err != nil || len(op.MetadataHash) != 32 {
+			return nil, usage("--metadata-sha256 %q: want 64 hex digits", a.metadata)
+		}
+	}
+	return op, nil
+}
+
+func (c *cli) assetCommand() *cobra.Command {
+	asset := &cobra.Command{
+		Use: "asset", Short: "Create and show assets", Args: cobra.NoArgs, Example: "  pacioli asset show PAC",
+		Long: `Create and show assets. There is no command to issue: a payment from the issuer's account issues new units, up to the
+maximum supply, and a payment to it takes them back.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	asset.AddCommand(c.assetCreate(), c.assetShow())
+	return asset
+}
+
+func (c *cli) assetCreate() *cobra.Command {
+	var a assetFlags
+	var s sendFlags
+	cmd := &cobra.Command{
+		Use: "create CODE --from KEY --max-supply X", Short: "Create an asset, with nothing issued yet", Args: args("CODE"),
+		Long: `Create an asset. Its code is unique on the ledger, and scale and maximum supply never change. Nothing is issued yet:
+pay from the issuer to issue.
+
+JSON: as pacioli pay.`,
+		Example: "  pacioli asset create EUR --from bank --scale 2 --max-supply 1000000000\n  pacioli pay --from bank --to alice 100 EUR",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			op, err := a.operation(args[0])
+			if err != nil {
+				return err
+			}
+			from, err := c.key(a.from)
+			if err != nil {
+				return fmt.Errorf("--from: %w", err)
+			}
+			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
+				if err := c.carryOut(ctx, b, from, op, s); err != nil {
+					return err
+				}
+				c.remember(op.Code)
+				return nil
+			})
+		},
+	}
+	a.add(cmd)
+	s.add(cmd)
+	return cmd
+}
+
+type assetResult struct {
+	Code      string         `json:"code"`
+	ID        string         `json:"asset_id"`
+	Issuer    crypto.Address `json:"issuer"`
+	Scale     uint32         `json:"scale"`
+	MaxSupply string         `json:"max_supply"`
+	Supply    string         `json:"supply"` // issued and not taken back
+	Metadata  string         `json:"metadata_sha256,omitempty"`
+	Height    uint64         `json:"height"` // of the proven state
+	Time      string         `json:"time"`
+}
+
+// readTimeout bounds a command that only reads.
+const readTimeout = 30 * time.Second
+
+func (c *cli) assetShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show CODE", Short: "Show an asset and its supply, proven", Args: args("CODE"), Example: "  pacioli asset show PAC",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.online(cmd.Context(), sendFlags{timeout: readTimeout}, func(ctx context.Context, b provenBooks) error {
+				id, asset, err := b.assetByCode(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				line, err := b.Line(ctx, ledger.LineKey{Account: asset.Issuer, Asset: id}, 0)
+				if err != nil {
+					return err
+				}
+				c.remember(args[0])
+				supply, issued := line.Value.Balance()
+				if !issued {
+					supply = ledger.Amount{}
+				}
+				r := assetResult{asset.Code, hex.EncodeToString(id[:]), asset.Issuer, asset.Scale, asset.MaxSupply.Format(asset.Scale),
+					supply.Format(asset.Scale), hex.EncodeToString(asset.MetadataHash), line.Height, line.Time.UTC().Format(time.RFC3339Nano)}
+				return c.print(r, func(w io.Writer) {
+					fmt.Fprintf(w, "asset\t%s, %d decimals\nissuer\t%s\nsupply\t%s of at most %s\n", r.Code, r.Scale, named(r.Issuer, c.names()[r.Issuer]), r.Supply, r.MaxSupply)
+					if r.Metadata != "" {
+						fmt.Fprintf(w, "metadata\tsha256 %s\n", r.Metadata)
+					}
+					fmt.Fprintf(w, "proven\tat height %d\n", r.Height)
+				})
+			})
+		},
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"github.com/pacioli-ledger/pacioli/client/clienttest"
+	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"pacioli": main}) }
+
+// words is the 24-word phrase of 32 zero bytes, from the test vectors of BIP-39: the account "alice" of the scripts.
+var words = strings.TrimSpace(strings.Repeat("abandon ", 23) + "art")
+
+// TestScripts runs testdata/*.txt. Each script has a home with a passphrase and a genesis file, and a node of a chain on
+// which alice, whose words are in words.txt, has 1,000 PAC.
+func TestScripts(t *testing.T) {
+	store, err := keystore.Open(filepath.Join(t.TempDir(), "keys"), keystore.WithCost(keystore.CheapCost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, err := store.Recover("alice", keystore.Spec{Kind: "ed25519"}, words, "", "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := store.Export("alice", "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := clienttest.New(t, "scripts", alice.Address)
+	chain.Run(20 * time.Millisecond)
+	genesis, err := os.ReadFile(chain.GenesisFile(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			node := chain.Serve()
+			env.Values["node"] = node
+			env.Setenv("PACIOLI_HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("PACIOLI_PASSPHRASE", "none")
+			env.Setenv("PACIOLI_NODE", node.URL)
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "nobody"))
+			env.Setenv("ALICE", alice.Address.String())
+			config := filepath.Join(env.WorkDir, "home", "config")
+			if err := os.MkdirAll(config, 0o700); err != nil {
+				return err
+			}
+			for name, content := range map[string][]byte{
+				filepath.Join(config, "genesis.json"):         genesis,
+				filepath.Join(env.WorkDir, "alice.key"):       key,
+				filepath.Join(env.WorkDir, "words.txt"):       []byte(words + "\n"),
+				filepath.Join(env.WorkDir, "passphrase"):      []byte("none\n"),
+				filepath.Join(env.WorkDir, "passphrase.bad"):  []byte("some\n"),
+				filepath.Join(env.WorkDir, "passphrase.none"): nil,
+			} {
+				if err := os.WriteFile(name, content, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// exits CODE COMMAND...: the command ends with this very exit code.
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				code := "exit status " + args[0]
+				if args[0] == "0" && err != nil || args[0] != "0" && (err == nil || err.Error() != code) {
+					ts.Fatalf("%v, want exit code %s", err, args[0])
+				}
+			},
+			// lose on|off: the node takes transactions and loses them.
+			"lose": func(ts *testscript.TestScript, _ bool, args []string) {
+				var lies clienttest.Lies
+				if args[0] == "on" {
+					lies.Submit = func(w http.ResponseWriter, r *http.Request) {
+						raw, _ := io.ReadAll(r.Body)
+						if tx, err := ledger.Decode(raw); err == nil {
+							clienttest.Answer(w, http.StatusOK, tx.ID(chain.Network.ID), ledger.OK, "", false, 0)
+						}
+					}
+				}
+				ts.Value("node").(*clienttest.Node).Lie(lies)
+			},
+			"sleep": func(_ *testscript.TestScript, _ bool, args []string) {
+				d, _ := time.ParseDuration(args[0])
+				time.Sleep(d)
+			},
+			// keep NAME PATTERN: the group of the pattern in the last standard output becomes a variable.
+			"keep": func(ts *testscript.TestScript, _ bool, args []string) {
+				found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+				if found == nil {
+					ts.Fatalf("no match for %s", args[1])
+				}
+				ts.Setenv(args[0], found[1])
+			},
+		},
+	})
+}
+
+// TestHelp: every command says what it is for and shows how it is called; every flag can be a variable.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Name() == "completion" || c.Name() == "help" || c.CommandPath() == "pacioli debug" { // cobra's and CometBFT's own
+			return
+		}
+		if c.Short == "" || c.Example == "" {
+			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot(&cli{out: io.Discard, err: io.Discard}))
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cometbft/cometbft/cmd/cometbft/commands/debug"
+	"github.com/spf13/cobra"
+
+	"github.com/pacioli-ledger/pacioli/app/node"
+	"github.com/pacioli-ledger/pacioli/client"
+)
+
+func (c *cli) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Height, peers, power online, and how many validators may still fail",
+		Long: `Ask the nodes how they and the validators are. What they say here is not verified: it is for operators, about their own
+nodes. The exit code is 1 when no node answers or the network stands still.`,
+		Example: `  pacioli status
+  pacioli status --node http://10.0.0.1:26657,http://10.0.0.2:26657 --output json`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 15*time.Second)
+			defer cancel()
+			s, err := client.Survey(ctx, c.nodes)
+			if err != nil {
+				return hinted(err, "is a node running? --node names others")
+			}
+			if err := c.print(s, func(w io.Writer) { printStatus(w, s) }); err != nil {
+				return err
+			}
+			if s.Stalled {
+				return &problem{err: fmt.Errorf("the network stands still: the newest block, %d, is %s old", s.Height, time.Since(s.Time).Round(time.Second)), name: "stalled",
+					hint: "more than two thirds of the voting power must be online; start the validators that are not"}
+			}
+			return nil
+		},
+	}
+}
+
+func printStatus(w io.Writer, s *client.Status) {
+	fmt.Fprintf(w, "chain\t%s\nheight\t%d\t%s ago\n", s.ChainID, s.Height, time.Since(s.Time).Round(100*time.Millisecond))
+	fmt.Fprintf(w, "block\t%s\nstate\t%s\n", s.Hash, s.AppHash)
+	fmt.Fprintf(w, "power online\t%d of %d\n", s.OnlinePower, s.TotalPower)
+	switch {
+	case s.MayFail < 0:
+		fmt.Fprintf(w, "may still fail\tnone: the network has stopped\n")
+	default:
+		fmt.Fprintf(w, "may still fail\t%d of %d validators\n", s.MayFail, len(s.Validators))
+	}
+	fmt.Fprintf(w, "\nVALIDATOR\tKEY\tPOWER\tLAST SIGNED\t\n")
+	for _, v := range s.Validators {
+		state := ""
+		if !v.Online {
+			state = "offline"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", v.Address, v.KeyType, v.Power, v.LastSigned, state)
+	}
+	fmt.Fprintf(w, "\nNODE\tNAME\tHEIGHT\tPEERS\t\n")
+	for _, n := range s.Nodes {
+		switch {
+		case n.Error != "":
+			fmt.Fprintf(w, "%s\t-\t-\t-\tdoes not answer\n", n.URL)
+		case n.CatchingUp:
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\tcatching up\n", n.URL, n.Moniker, n.Height, n.Peers)
+		default:
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t\n", n.URL, n.Moniker, n.Height, n.Peers)
+		}
+	}
+}
+
+// offline is what the commands on a stopped node need.
+func (c *cli) offline(cmd *cobra.Command) (node.Home, node.Config, *slog.Logger, error) {
+	config, err := c.nodeConfig(cmd.Flags())
+	return node.Home(c.home), config, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), err
+}
+
+func (c *cli) fsckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "fsck",
+		Short: "Derive every root of a stopped node's state again and check every rule",
+		Long: `Derive every root of a stopped node's state again from its raw data, compare the current rows with the trees, and check
+the rules of the ledger over all of them: balances, overdrafts, policies, nonces. The exit code is 1 when it finds anything.`,
+		Example: `  pacioli fsck --home /srv/pacioli`,
+		Args:    args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, config, log, err := c.offline(cmd)
+			if err != nil {
+				return err
+			}
+			result, err := h.CheckState(cmd.Context(), config, log, func(line string) { c.say("%s", line) })
+			if err != nil {
+				return hinted(err, "a state that cannot be opened is thrown away with %s, and fetched from the peers again at the next start", h.App())
+			}
+			if err := c.print(result, func(w io.Writer) {
+				fmt.Fprintf(w, "height\t%d\nstate\t%s\nMerkle nodes\t%d\nrows\t%d\naccounts\t%d\nlines\t%d\nfindings\t%d\n",
+					result.Height, result.AppHash, result.Nodes, result.Rows, result.Accounts, result.Lines, len(result.Findings))
+				for _, f := range result.Findings {
+					fmt.Fprintf(w, "  %s\n", f)
+				}
+			}); err != nil {
+				return err
+			}
+			if n := len(result.Findings); n > 0 {
+				return &problem{err: fmt.Errorf("%d findings: do not run this node on this data", n), name: "damaged",
+					hint: fmt.Sprintf("move %s away and start again: the node executes the blocks that it has once more; see docs/OPERATING.md", h.App())}
+			}
+			return nil
+		},
+	}
+}
+
+func (c *cli) rollbackCommand() *cobra.Command {
+	var hard bool
+	cmd := &cobra.Command{
+		Use:   "rollback",
+		Short: "Take a stopped node back by one block, application and CometBFT together",
+		Long: `Take a stopped node back by one block, application and CometBFT together, for a node that has computed a wrong state. The
+next start executes the block again; with --hard it is removed and fetched from the peers. What the validator's key has
+signed stays signed.`,
+		Example: `  pacioli rollback --home /srv/pacioli`,
+		Args:    args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, config, log, err := c.offline(cmd)
+			if err != nil {
+				return err
+			}
+			rolled, err := h.Rollback(config, log, hard)
+			if err != nil {
+				return err
+			}
+			return c.print(rolled, func(w io.Writer) { fmt.Fprintf(w, "rolled back from height %d to %d\n", rolled.From, rolled.To) })
+		},
+	}
+	cmd.Flags().BoolVar(&hard, "hard", false, "remove the block too")
+	return cmd
+}
+
+func (c *cli) inspectCommand() *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use:     "inspect",
+		Short:   "Serve CometBFT's RPC over the data of a stopped node, to look at it",
+		Example: `  pacioli inspect --home /srv/pacioli --listen 127.0.0.1:26657`,
+		Args:    args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, config, log, err := c.offline(cmd)
+			if err != nil {
+				return err
+			}
+			c.say("serving on http://%s until Ctrl-C", listen)
+			return h.Inspect(cmd.Context(), config, log, listen)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:26657", "host:port")
+	return cmd
+}
+
+func (c *cli) showNodeIDCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show-node-id", Short: "Print this node's id, by which peers know it", Example: `  pacioli show-node-id`, Args: args(),
+		RunE: func(*cobra.Command, []string) error {
+			id, err := node.Home(c.home).ID()
+			if err != nil {
+				return err
+			}
+			return c.print(map[string]string{"node_id": id}, func(w io.Writer) { fmt.Fprintln(w, id) })
+		},
+	}
+}
+
+func (c *cli) showValidatorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show-validator", Short: "Print this node's validator key, for others' genesis", Args: args(),
+		Example: `  pacioli show-validator --output json > bank-one.json`,
+		RunE: func(*cobra.Command, []string) error {
+			v, err := node.Home(c.home).Validator()
+			if err != nil {
+				return err
+			}
+			return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v.Genesis) })
+		},
+	}
+}
+
+// healthCommand is what a container's health check and a script ask.
+func (c *cli) healthCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "health",
+		Short:   "Ask a node whether it is ready: exit code 0 if it is, 1 if not",
+		Example: `  pacioli health --node http://127.0.0.1:26657`,
+		Args:    args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+			defer cancel()
+			h, err := client.Ready(ctx, c.nodes[0])
+			if err != nil {
+				return err
+			}
+			if err := c.print(h, func(w io.Writer) { fmt.Fprintf(w, "ready\t%t\nheight\t%d\npeers\t%d\n", h.OK, h.Height, h.Peers) }); err != nil {
+				return err
+			}
+			if !h.OK {
+				return &problem{err: fmt.Errorf("not ready: %v", h.Reasons), name: "not_ready"}
+			}
+			return nil
+		},
+	}
+}
+
+// debugCommand is CometBFT's own: it collects what its maintainers ask for.
+func (c *cli) debugCommand() *cobra.Command {
+	cmd := debug.DebugCmd
+	cmd.Short = "Collect a node's data for a report to CometBFT's maintainers"
+	return cmd
+}

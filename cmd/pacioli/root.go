@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// cli is what all commands share: where they read and write, and the settings of the wallet. Flags win over environment
+// variables, those over HOME/pacioli.toml, that over defaults.
+type cli struct {
+	in       *os.File
+	out, err io.Writer
+
+	home           string
+	output         string
+	nodes          []string
+	genesisFile    string
+	trust          string
+	chainID        string
+	passphraseFile string
+}
+
+// walletSection is the part of HOME/pacioli.toml that the wallet reads; the node checks the whole file.
+type walletSection struct {
+	Wallet struct {
+		Nodes          []string `toml:"nodes"`
+		PassphraseFile string   `toml:"passphrase_file"`
+		Genesis        string   `toml:"genesis"`
+	} `toml:"wallet"`
+}
+
+const defaultNode = "http://127.0.0.1:26657"
+
+func newRoot(c *cli) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pacioli",
+		Short: "A ledger that several organisations share without trusting any one of them",
+		Long: `A ledger that several organisations share without trusting any one of them: validator, wallet and local
+networks in one program. Every balance and receipt that it shows is proven against the validators' signatures.
+
+Every flag is also an environment variable of the same words: --node is PACIOLI_NODE, --valid-for PACIOLI_VALID_FOR.
+With --output json the result on standard output is one JSON object, and an error on standard error is one too.
+
+Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed but failed, 4 outcome unknown.`,
+		Example: `  pacioli keys new alice
+  pacioli balance alice
+  pacioli pay --from alice --to bob 12.50 PAC`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              cobra.NoArgs,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return c.settings(cmd) },
+	}
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	f := root.PersistentFlags()
+	f.StringVar(&c.home, "home", "", "folder of keys, configuration and verified headers (default ~/.pacioli)")
+	f.StringVar(&c.output, "output", "text", "how results are written: text or json")
+	f.StringSliceVar(&c.nodes, "node", nil, "URL[,URL] of the nodes to ask; they need not be trusted (default "+defaultNode+")")
+	f.StringVar(&c.genesisFile, "genesis", "", "genesis file that trust begins with (default HOME/config/genesis.json)")
+	f.StringVar(&c.trust, "trust", "", "HEIGHT:HASH of a header that somebody trusted has told you, instead of genesis")
+	f.StringVar(&c.chainID, "chain-id", "", "chain id, needed with --trust when there is no genesis file")
+	f.StringVar(&c.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase of the keys")
+	root.AddCommand(c.keysCommand(), c.assetCommand(), c.payCommand(), c.balanceCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
+		c.upCommand(), c.downCommand(), c.initCommand(), c.startCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.fsckCommand(),
+		c.rollbackCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand())
+	c.complete(root)
+	return root
+}
+
+// complete makes the shell propose this home's keys wherever a key is wanted, and the two ways of output.
+func (c *cli) complete(cmd *cobra.Command) {
+	keys := func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(given) > 0 && strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") || c.settings(cmd) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		for address, name := range c.names() {
+			names = append(names, name+"\t"+address.String())
+		}
+		slices.Sort(names)
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, sub := range cmd.Commands() {
+		c.complete(sub)
+	}
+	for _, flag := range []string{"from", "to", "key"} {
+		if cmd.Flags().Lookup(flag) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
+		}
+	}
+	fresh := cmd.Name() == "new" || cmd.Name() == "recover" // these want a name that is free
+	if strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") && !fresh && cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = keys
+	}
+	if cmd.PersistentFlags().Lookup("output") != nil {
+		_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// settings fills in what flags have left open.
+func (c *cli) settings(cmd *cobra.Command) error {
+	var bad error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		text, set := os.LookupEnv(environment(f.Name))
+		if f.Changed || !set || f.Name == "help" || bad != nil {
+			return
+		}
+		if err := cmd.Flags().Set(f.Name, text); err != nil {
+			bad = usage("environment variable %s: %w", environment(f.Name), err)
+		}
+	})
+	if bad != nil {
+		return bad
+	}
+	if c.output != "text" && c.output != "json" {
+		text := c.output
+		c.output = "text"
+		return usage("--output %q: want text or json", text)
+	}
+	if c.home == "" {
+		user, err := os.UserHomeDir()
+		if err != nil {
+			return hinted(fmt.Errorf("finding the home folder: %w", err), "give --home DIR")
+		}
+		c.home = filepath.Join(user, ".pacioli")
+	}
+	path := filepath.Join(c.home, "pacioli.toml")
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	var file walletSection
+	if err := toml.Unmarshal(text, &file); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if len(c.nodes) == 0 {
+		c.nodes = file.Wallet.Nodes
+	}
+	if len(c.nodes) == 0 {
+		c.nodes = []string{defaultNode}
+	}
+	if c.genesisFile == "" {
+		c.genesisFile = c.below(file.Wallet.Genesis)
+	}
+	if c.passphraseFile == "" {
+		c.passphraseFile = c.below(file.Wallet.PassphraseFile)
+	}
+	return nil
+}
+
+// below reads a path of the configuration, which is relative to the home folder.
+func (c *cli) below(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(c.home, path)
+}
+
+// environment returns the variable that stands for a flag.
+func environment(flag string) string {
+	return "PACIOLI_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(flag))
+}
+
+// args checks the number of arguments and names them in the error.
+func args(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, given []string) error {
+		if len(given) < len(names) {
+			return usage("%s is missing", names[len(given)])
+		}
+		if len(given) > len(names) {
+			return usage("unexpected argument %q", given[len(names)])
+		}
+		return nil
+	}
+}

@@ -1,0 +1,439 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+func (c *cli) txCommand() *cobra.Command {
+	tx := &cobra.Command{
+		Use: "tx", Short: "Look at transactions, and sign them offline with files", Args: cobra.NoArgs,
+		Long: `Look at transactions, and sign them offline with files: build on a machine with a network, sign on one without, by one
+key after another where several must, and broadcast. A .tx file is JSON with the body, the policies of its signers and the
+signatures so far; whoever signs is shown what the body itself says, decoded again, and never the view beside it.`,
+		Example: `  pacioli tx build pay --from vault --to bob 1000 EUR --sequence --out 7.tx
+  pacioli tx sign 7.tx --key vault
+  pacioli tx broadcast 7.tx`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	build := &cobra.Command{
+		Use: "build", Short: "Build a transaction and write it to a file, unsigned", Args: cobra.NoArgs,
+		Example: "  pacioli tx build pay --from alice --to bob 5 PAC --out 1.tx",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	build.AddCommand(c.txBuildPay(), c.txBuildAsset())
+	tx.AddCommand(c.txShow(), build, c.txSign(), c.txBroadcast(), c.txInspect())
+	return tx
+}
+
+func (c *cli) txShow() *cobra.Command {
+	var wait bool
+	var s sendFlags
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Show a transaction and its proven receipt", Args: args("ID"),
+		Long: `Show a transaction and its receipt, proven against the validators' signatures. That no node knows it proves nothing:
+the exit code is then 4. Its fate is settled by sending the same bytes again (pay --nonce, tx broadcast).
+
+JSON: as pacioli pay.`,
+		Example: "  pacioli tx show 5d41402abc4b2a76b9719d911017c592ae2f1d8c0c3e3e2f7a6d3b9c1e8f7a60",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := crypto.ParseHash(strings.ToLower(args[0]))
+			if err != nil {
+				return usage("ID %q: want 64 hex digits", args[0])
+			}
+			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
+				var f client.Final
+				found := true
+				if wait {
+					f, err = b.Wait(ctx, id)
+				} else {
+					f, found, err = b.Find(ctx, id)
+				}
+				if err != nil {
+					return err
+				}
+				if !found {
+					return &problem{err: fmt.Errorf("no node has transaction %s in a block", id), code: int(client.Uncertain), name: "not_found", id: id.String(),
+						hint: "it may still come, unless its valid_until has passed: pacioli tx show --wait " + id.String()}
+				}
+				return c.finish(ctx, b, f)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is in a block")
+	cmd.Flags().DurationVar(&s.timeout, "timeout", readTimeout, "how long to wait")
+	return cmd
+}
+
+// buildFlags say how a transaction is built.
+type buildFlags struct {
+	send       sendFlags
+	out        string
+	offline    bool
+	number     uint64
+	validUntil string
+}
+
+func (f *buildFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.out, "out", "", "file to write; it must not exist")
+	flags.StringVar(&f.send.nonce, "nonce", "", "32 hex digits or a UUID (default random)")
+	flags.BoolVar(&f.send.sequence, "sequence", false, "use the account's next sequence in place of a nonce: for signing that takes its time")
+	flags.DurationVar(&f.send.validFor, "valid-for", 0, "after which it is dead (default 5m, with --sequence never)")
+	flags.BoolVar(&f.offline, "offline", false, "ask no node: take assets and parameters from the genesis file; needs --sequence-number or --valid-until")
+	flags.Uint64Var(&f.number, "sequence-number", 0, "offline: the account's sequence to use, from 1")
+	flags.StringVar(&f.validUntil, "valid-until", "", "offline: time after which it is dead, as 2026-01-31T12:00:00Z; needed with a nonce, at most the replay window ahead")
+	_ = cmd.MarkFlagRequired("out")
+}
+
+const offlineHelp = `
+With --offline nothing is asked for: assets and parameters are those of the genesis file, the account is taken to have the
+policy that it began with, and the policy goes with the transaction.
+
+JSON: file, and the transaction as tx inspect shows it.`
+
+func (c *cli) txBuildPay() *cobra.Command {
+	var p paymentFlags
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use: "pay --from KEY --to NAME|ADDRESS AMOUNT CODE --out FILE", Short: "Build a payment", Args: args("AMOUNT", "CODE"),
+		Long:    "Build a payment and write it to a file, unsigned. KEY is needed for its policy only, without its passphrase." + offlineHelp,
+		Example: "  pacioli tx build pay --from alice --to bob 5 PAC --out 1.tx\n  pacioli tx build pay --offline --sequence-number 1 --from alice --to bob 5 PAC --out 1.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.build(cmd.Context(), f, func(ctx context.Context, b books) (keystore.Info, ledger.Operation, error) {
+				return asOperation(c.transfer(ctx, b, p, args[0], args[1]))
+			})
+		},
+	}
+	p.add(cmd)
+	f.add(cmd)
+	return cmd
+}
+
+func asOperation(from keystore.Info, t *ledger.Transfer, err error) (keystore.Info, ledger.Operation, error) {
+	return from, t, err
+}
+
+func (c *cli) txBuildAsset() *cobra.Command {
+	var a assetFlags
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use: "asset CODE --from KEY --max-supply X --out FILE", Short: "Build the creation of an asset", Args: args("CODE"),
+		Long:    "Build the creation of an asset and write it to a file, unsigned." + offlineHelp,
+		Example: "  pacioli tx build asset EUR --from bank --scale 2 --max-supply 1000000 --out eur.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			op, err := a.operation(args[0])
+			if err != nil {
+				return err
+			}
+			return c.build(cmd.Context(), f, func(context.Context, books) (keystore.Info, ledger.Operation, error) {
+				from, err := c.key(a.from)
+				return from, op, err
+			})
+		},
+	}
+	a.add(cmd)
+	f.add(cmd)
+	return cmd
+}
+
+// build makes the draft of one operation and writes it to a file.
+func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Context, b books) (keystore.Info, ledger.Operation, error)) error {
+	f.send.timeout = readTimeout
+	if err := f.send.check(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(f.out); err == nil {
+		return usage("--out %s exists", f.out)
+	}
+	if f.offline {
+		b, err := c.genesis()
+		if err != nil {
+			return err
+		}
+		from, op, err := what(ctx, b)
+		if err != nil {
+			return err
+		}
+		d, err := c.buildOffline(ctx, b, f, from, op)
+		if err != nil {
+			return err
+		}
+		return c.writeDraft(ctx, b, d, f.out)
+	}
+	if f.number != 0 || f.validUntil != "" {
+		return usage("--sequence-number and --valid-until belong to --offline; use --sequence and --valid-for")
+	}
+	return c.online(ctx, f.send, func(ctx context.Context, b provenBooks) error {
+		from, op, err := what(ctx, b)
+		if err != nil {
+			return err
+		}
+		in := client.Intent{Signers: []crypto.Address{from.Address}, Known: []crypto.Policy{from.Policy}, Operations: []ledger.Operation{op},
+			Sequence: f.send.sequence, ValidFor: f.send.validFor}
+		if f.send.nonce != "" {
+			nonce, err := id128("--nonce", f.send.nonce)
+			if err != nil {
+				return err
+			}
+			in.Nonce = &nonce
+		}
+		built, err := b.Build(ctx, in)
+		if err != nil {
+			return err
+		}
+		return c.writeDraft(ctx, b, built.Draft, f.out)
+	})
+}
+
+func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, from keystore.Info, op ledger.Operation) (*client.Draft, error) {
+	body := ledger.Body{Operations: []ledger.Operation{op}}
+	signer := ledger.Signer{Address: from.Address, Policy: from.Policy.Encode(), Sequence: f.number}
+	if f.send.sequence || f.send.validFor != 0 {
+		return nil, usage("--sequence and --valid-for need a node; offline give --sequence-number or --valid-until")
+	}
+	if f.validUntil != "" {
+		until, err := time.Parse(time.RFC3339, f.validUntil)
+		if err != nil || until.Unix() < 1 {
+			return nil, usage("--valid-until %q: want a time such as 2026-01-31T12:00:00Z", f.validUntil)
+		}
+		body.ValidUntil = uint64(until.Unix())
+	}
+	switch {
+	case f.number == 0 && f.validUntil == "":
+		return nil, usage("--offline needs --sequence-number, or --valid-until for a nonce")
+	case f.number != 0 && f.send.nonce != "":
+		return nil, usage("--sequence-number and --nonce exclude each other")
+	case f.number == 0 && f.send.nonce == "":
+		rand.Read(signer.Nonce[:]) // never errs
+	case f.number == 0:
+		nonce, err := id128("--nonce", f.send.nonce)
+		if err != nil {
+			return nil, err
+		}
+		signer.Nonce = nonce
+	}
+	body.Signers = []ledger.Signer{signer}
+	parameters, err := b.parameters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	accounts := []client.SigningAccount{{Policy: from.Policy}}
+	encoded, err := client.WithFee(parameters, body, accounts)
+	if err != nil {
+		return nil, err
+	}
+	return client.NewDraft(b.network(), encoded, accounts)
+}
+
+// draftResult is a draft as results show it.
+type draftResult struct {
+	File        string       `json:"file"`
+	Transaction bodyView     `json:"transaction"`
+	Complete    bool         `json:"complete"` // every signature that is needed is there
+	Signatures  []signedView `json:"signatures"`
+}
+
+type signedView struct {
+	Address       crypto.Address `json:"address"`
+	PolicyVersion uint32         `json:"policy_version"`
+	Weight        uint64         `json:"weight"` // of the signatures so far
+	Threshold     uint32         `json:"threshold"`
+	Keys          []signedKey    `json:"keys"`
+}
+
+type signedKey struct {
+	keyView
+	Signed bool `json:"signed"`
+}
+
+func (c *cli) showDraft(ctx context.Context, b books, d *client.Draft, file string) draftResult {
+	r := draftResult{File: file, Transaction: c.view(ctx, b, d.Network(), d.ID(), d.Body()), Complete: d.Complete()}
+	missing := d.Missing()
+	for i, a := range d.Accounts() {
+		v := signedView{Address: d.Body().Signers[i].Address, PolicyVersion: a.Version, Threshold: a.Policy.Threshold, Weight: uint64(a.Policy.Threshold) - missing[i]}
+		for k, key := range keyViews(a.Policy) {
+			signed := false
+			for _, w := range d.Witnesses() {
+				signed = signed || int(w.Signer) == i && int(w.Key) == k
+			}
+			v.Keys = append(v.Keys, signedKey{key, signed})
+		}
+		r.Signatures = append(r.Signatures, v)
+	}
+	return r
+}
+
+func (r draftResult) text(w io.Writer) {
+	r.Transaction.text(w)
+	for _, s := range r.Signatures {
+		for _, k := range s.Keys {
+			state := "not signed"
+			if k.Signed {
+				state = "signed"
+			}
+			public := k.PublicKey
+			if len(public) > 16 {
+				public = public[:16] + "..."
+			}
+			fmt.Fprintf(w, "key\t%s %s: %s\n", k.Scheme, public, state)
+		}
+		if s.Weight < uint64(s.Threshold) {
+			fmt.Fprintf(w, "missing\tsignatures of weight %d for %s\n", uint64(s.Threshold)-s.Weight, s.Address)
+		}
+	}
+}
+
+// writeDraft writes a draft to a file and shows it.
+func (c *cli) writeDraft(ctx context.Context, b books, d *client.Draft, path string) error {
+	r := c.showDraft(ctx, b, d, path)
+	content, err := d.Encode(r.Transaction)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path, content); err != nil {
+		return err
+	}
+	return c.print(r, func(w io.Writer) {
+		r.text(w)
+		fmt.Fprintf(w, "file\t%s\n", path)
+	})
+}
+
+// readDraft reads a transaction file. Where this home has a genesis file, the transaction must be of that network.
+func (c *cli) readDraft(path string) (*client.Draft, books, error) {
+	content, err := readFile(path, client.MaxDraftFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := client.DecodeDraft(content)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	file, named := c.genesisPath()
+	if _, err := os.Stat(file); err != nil && !named {
+		return d, nil, nil
+	}
+	b, err := c.genesis()
+	if err != nil {
+		return nil, nil, err
+	}
+	if b.network().ID != d.Network().ID {
+		return nil, nil, &problem{err: fmt.Errorf("%s is for network %s (%s), and %s is of network %s (%s)", path, d.Network().ID, d.Network().ChainID,
+			file, b.network().ID, b.network().ChainID), name: "other_network"}
+	}
+	return d, b, nil
+}
+
+func (c *cli) txInspect() *cobra.Command {
+	return &cobra.Command{
+		Use: "inspect FILE", Short: "Show what a transaction file does, and who has signed it", Args: args("FILE"),
+		Long: `Show what a transaction file does, decoded from the bytes that are signed, and whose signatures verify. Amounts are in
+decimals when the genesis file of this home has the asset, else in base units.
+
+JSON: file, complete, signatures, transaction: id, chain_id, network_id, signers, valid_until, max_fee, fee_asset, operations.`,
+		Example: "  pacioli tx inspect 1.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, b, err := c.readDraft(args[0])
+			if err != nil {
+				return err
+			}
+			r := c.showDraft(cmd.Context(), b, d, args[0])
+			return c.print(r, r.text)
+		},
+	}
+}
+
+func (c *cli) txSign() *cobra.Command {
+	var key, out string
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "sign FILE --key NAME", Short: "Sign a transaction file, offline", Args: args("FILE"),
+		Long: `Show what a transaction file does, ask, and add the signatures of a key that are needed. The file is replaced, or --out is
+written. Without a terminal --yes is needed.
+
+JSON: as tx inspect.`,
+		Example: "  pacioli tx sign 1.tx --key alice",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			d, b, err := c.readDraft(args[0])
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				out = args[0]
+			} else if _, err := os.Lstat(out); err == nil {
+				return usage("--out %s exists", out)
+			}
+			if !yes {
+				var text strings.Builder
+				c.showDraft(ctx, b, d, args[0]).text(&text)
+				fmt.Fprint(c.err, text.String())
+			}
+			if err := c.confirm(yes, "Sign this?"); err != nil {
+				return err
+			}
+			if err := c.sign(d, key); err != nil {
+				return err
+			}
+			return c.writeDraft(ctx, b, d, out)
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "key of this home that signs")
+	cmd.Flags().StringVar(&out, "out", "", "file to write (default: replace FILE)")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	_ = cmd.MarkFlagRequired("key")
+	return cmd
+}
+
+func (c *cli) txBroadcast() *cobra.Command {
+	var s sendFlags
+	cmd := &cobra.Command{
+		Use: "broadcast FILE", Short: "Send a signed transaction file, and wait until it is final", Args: args("FILE"),
+		Long: `Send a signed transaction file and wait until it is final. Doing it again is safe: it takes effect once, and the original
+receipt is shown.
+
+JSON: as pacioli pay.`,
+		Example: "  pacioli tx broadcast 1.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			d, _, err := c.readDraft(args[0])
+			if err != nil {
+				return err
+			}
+			// A mark that somebody else set could hide the transaction's own entry: the whole journal is looked at.
+			d.Before = nil
+			if _, err := d.Raw(); err != nil {
+				name := ""
+				if errors.Is(err, client.ErrIncomplete) {
+					name = "incomplete"
+				}
+				return &problem{err: err, name: name, hint: "pacioli tx sign adds signatures"}
+			}
+			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
+				if b.network().ID != d.Network().ID {
+					return &problem{err: fmt.Errorf("%s is for network %s (%s), the nodes are of network %s (%s)", args[0], d.Network().ID, d.Network().ChainID,
+						b.network().ID, b.network().ChainID), name: "other_network"}
+				}
+				return c.deliver(ctx, b, d, s)
+			})
+		},
+	}
+	s.addWait(cmd)
+	return cmd
+}

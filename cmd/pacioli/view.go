@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// signerView is a signer as results show it.
+type signerView struct {
+	Address  crypto.Address `json:"address"`
+	Name     string         `json:"name,omitempty"` // of the key in this home
+	Sequence uint64         `json:"sequence,omitempty"`
+	Nonce    string         `json:"nonce,omitempty"` // hex
+}
+
+// operationView is an operation as results show it; its kind says which fields it has. Amounts are in decimals of the
+// asset, or in base units (amount_base, with asset_id) when the asset is not known here.
+type operationView struct {
+	Kind       string          `json:"kind"`
+	By         crypto.Address  `json:"by"` // in whose name it acts: the sender of a transfer, the issuer of an asset
+	To         *crypto.Address `json:"to,omitempty"`
+	ToName     string          `json:"to_name,omitempty"`
+	Amount     string          `json:"amount,omitempty"`
+	Asset      string          `json:"asset,omitempty"`
+	AmountBase string          `json:"amount_base,omitempty"`
+	AssetID    string          `json:"asset_id,omitempty"`
+	Memo       string          `json:"memo,omitempty"`
+	Reference  string          `json:"reference,omitempty"`
+	Code       uint32          `json:"code,omitempty"`
+	Scale      *uint32         `json:"scale,omitempty"`
+	MaxSupply  string          `json:"max_supply,omitempty"`
+	Metadata   string          `json:"metadata_sha256,omitempty"`
+	PolicyHash string          `json:"policy_hash,omitempty"`
+	Policy     []keyView       `json:"policy,omitempty"`
+	Threshold  uint32          `json:"threshold,omitempty"`
+}
+
+// bodyView is a transaction's body as results show it, always decoded from the bytes themselves.
+type bodyView struct {
+	ID         crypto.Hash     `json:"id"`
+	ChainID    string          `json:"chain_id"`
+	NetworkID  crypto.Hash     `json:"network_id"`
+	Signers    []signerView    `json:"signers"`
+	ValidUntil string          `json:"valid_until,omitempty"` // RFC 3339
+	MaxFee     string          `json:"max_fee"`
+	FeeAsset   string          `json:"fee_asset,omitempty"` // absent: max_fee is in base units
+	Operations []operationView `json:"operations"`
+}
+
+// view shows a body. b may be nil: amounts are then in base units.
+func (c *cli) view(ctx context.Context, b books, network ledger.Network, id crypto.Hash, body ledger.Body) bodyView {
+	v := bodyView{ID: id, ChainID: network.ChainID, NetworkID: network.ID, MaxFee: body.MaxFee.String()}
+	names := c.names()
+	asset := func(id ledger.AssetID) (ledger.Asset, bool) {
+		if b == nil {
+			return ledger.Asset{}, false
+		}
+		a, err := b.asset(ctx, id)
+		return a, err == nil
+	}
+	if b != nil {
+		if p, err := b.parameters(ctx); err == nil {
+			if a, ok := asset(p.FeeAsset); ok {
+				v.MaxFee, v.FeeAsset = body.MaxFee.Format(a.Scale), a.Code
+			}
+		}
+	}
+	for _, s := range body.Signers {
+		sv := signerView{Address: s.Address, Name: names[s.Address], Sequence: s.Sequence}
+		if s.Sequence == 0 {
+			sv.Nonce = hex.EncodeToString(s.Nonce[:])
+		}
+		v.Signers = append(v.Signers, sv)
+	}
+	if body.ValidUntil != 0 {
+		v.ValidUntil = time.Unix(int64(body.ValidUntil), 0).UTC().Format(time.RFC3339)
+	}
+	for _, op := range body.Operations {
+		o := operationView{Kind: op.Kind().String(), By: body.Signers[op.By()].Address}
+		switch op := op.(type) {
+		case *ledger.Transfer:
+			o.To, o.ToName, o.Memo, o.Code = &op.To, names[op.To], op.Memo, op.Code
+			if op.Reference != (ledger.Reference{}) {
+				o.Reference = hex.EncodeToString(op.Reference[:])
+			}
+			if a, ok := asset(op.Asset); ok {
+				o.Amount, o.Asset = op.Amount.Format(a.Scale), a.Code
+			} else {
+				o.AmountBase, o.AssetID = op.Amount.String(), hex.EncodeToString(op.Asset[:])
+			}
+		case *ledger.CreateAsset:
+			o.Asset, o.Scale, o.MaxSupply, o.Metadata = op.Code, &op.Scale, op.MaxSupply.Format(op.Scale), hex.EncodeToString(op.MetadataHash)
+		case *ledger.SetPolicy:
+			if p, err := crypto.DecodePolicy(op.Policy); err == nil {
+				o.PolicyHash, o.Policy, o.Threshold = p.Hash().String(), keyViews(p), p.Threshold
+			}
+		}
+		v.Operations = append(v.Operations, o)
+	}
+	return v
+}
+
+// named shows an address with its name in this home.
+func named(a crypto.Address, name string) string {
+	if name == "" {
+		return a.String()
+	}
+	return name + " (" + a.String() + ")"
+}
+
+// line says in words what an operation does.
+func (o operationView) line(names map[crypto.Address]string) string {
+	by := named(o.By, names[o.By])
+	switch o.Kind {
+	case ledger.KindTransfer.String():
+		what := o.Amount + " " + o.Asset
+		if o.AmountBase != "" {
+			what = o.AmountBase + " base units of asset " + o.AssetID
+		}
+		text := fmt.Sprintf("%s pays %s to %s", by, what, named(*o.To, o.ToName))
+		if o.Memo != "" {
+			text += fmt.Sprintf(", memo %q", o.Memo)
+		}
+		if o.Reference != "" {
+			text += ", reference " + o.Reference
+		}
+		return text
+	case ledger.KindCreateAsset.String():
+		return fmt.Sprintf("%s creates asset %s with %d decimals and at most %s", by, o.Asset, *o.Scale, o.MaxSupply)
+	case ledger.KindSetPolicy.String():
+		return fmt.Sprintf("%s changes its policy to %d of %d keys, hash %s", by, o.Threshold, len(o.Policy), o.PolicyHash)
+	}
+	return o.Kind
+}
+
+func (v bodyView) text(w io.Writer) {
+	fmt.Fprintf(w, "transaction\t%s\nnetwork\t%s (%s)\n", v.ID, v.NetworkID, v.ChainID)
+	names := map[crypto.Address]string{}
+	for _, s := range v.Signers {
+		names[s.Address] = s.Name
+		replay := fmt.Sprintf("sequence %d", s.Sequence)
+		if s.Nonce != "" {
+			replay = "nonce " + s.Nonce
+		}
+		fmt.Fprintf(w, "signer\t%s, %s\n", named(s.Address, s.Name), replay)
+	}
+	for _, o := range v.Operations {
+		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
+	}
+	unit := v.FeeAsset
+	if unit == "" {
+		unit = "base units"
+	}
+	fmt.Fprintf(w, "fee at most\t%s %s\n", v.MaxFee, unit)
+	if v.ValidUntil != "" {
+		fmt.Fprintf(w, "valid until\t%s\n", v.ValidUntil)
+	}
+}
+
+// txResult is a transaction that was sent, as every command shows it.
+type txResult struct {
+	Outcome     string          `json:"outcome"` // committed, failed or submitted
+	ID          crypto.Hash     `json:"id"`
+	Code        uint32          `json:"code"`
+	CodeName    string          `json:"code_name"`
+	FailedAt    *uint32         `json:"failed_operation,omitempty"` // index
+	Height      uint64          `json:"height,omitempty"`           // of the block
+	Index       *uint64         `json:"index,omitempty"`            // in the block
+	ProofHeight uint64          `json:"proof_height,omitempty"`     // of the verified header that proves the receipt
+	Time        string          `json:"time,omitempty"`             // of the block, RFC 3339
+	Fee         string          `json:"fee,omitempty"`
+	FeeAsset    string          `json:"fee_asset,omitempty"`
+	ValidUntil  string          `json:"valid_until,omitempty"`
+	Signers     []signerView    `json:"signers"`
+	Operations  []operationView `json:"operations"`
+}
+
+// finish shows a final transaction; its error is nil or says that it failed.
+func (c *cli) finish(ctx context.Context, b books, f client.Final) error {
+	v := c.view(ctx, b, b.network(), f.ID, f.Tx.Body)
+	r := txResult{Outcome: client.OutcomeOf(f, nil).String(), ID: f.ID, Code: uint32(f.Receipt.Code), CodeName: f.Receipt.Code.String(),
+		Height: f.Height, Index: &f.Index, ProofHeight: f.ProofHeight, Time: f.Time.UTC().Format(time.RFC3339Nano), Fee: f.Receipt.Fee.String(),
+		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations}
+	if p, err := b.parameters(ctx); err == nil {
+		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
+			r.Fee, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), a.Code
+		}
+	}
+	var failure error
+	if f.Receipt.Code != ledger.OK {
+		e, _ := ledger.Explain(f.Receipt.Code)
+		at := max(f.Receipt.Failed, 1) - 1
+		r.FailedAt = &at
+		failure = &problem{err: fmt.Errorf("transaction %s is in block %d, and failed with code %d (%s) at operation %d: only its fee was taken",
+			f.ID, f.Height, uint32(f.Receipt.Code), f.Receipt.Code, at), code: int(client.Failed), name: f.Receipt.Code.String(), hint: e.Remedy, id: f.ID.String()}
+	}
+	if err := c.print(r, r.text); err != nil {
+		return err
+	}
+	return failure
+}
+
+func (r txResult) text(w io.Writer) {
+	names := map[crypto.Address]string{}
+	for _, s := range r.Signers {
+		names[s.Address] = s.Name
+	}
+	fmt.Fprintf(w, "%s\t%s\n", r.Outcome, r.ID)
+	for _, o := range r.Operations {
+		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
+	}
+	if r.Height == 0 {
+		return
+	}
+	fmt.Fprintf(w, "fee\t%s\nblock\t%d, transaction %d, %s\nproof\theader %d, signed by the validators\n",
+		strings.TrimSpace(r.Fee+" "+r.FeeAsset), r.Height, *r.Index, r.Time, r.ProofHeight)
+}
