@@ -428,8 +428,6 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 	cc.P2P.MaxPacketMsgPayloadSize = 16 << 10
 	cc.Consensus.PeerGossipSleepDuration = 5 * time.Millisecond
 	cc.Consensus.TimeoutPropose = time.Duration(c.Consensus.TimeoutPropose)
-	// The pauses for votes that are still under way. Half the default: a dead proposer costs a propose and one of these.
-	cc.Consensus.TimeoutPrevote, cc.Consensus.TimeoutPrecommit = 500*time.Millisecond, 500*time.Millisecond
 	cc.Consensus.TimeoutCommit = time.Duration(c.Consensus.TimeoutCommit)
 	// When a proposer is down, its turn costs timeout_propose, and then the pause for late precommits, by default a
 	// second. Votes take one way through the network; what is too short for one round is half a second longer in the next.
