@@ -91,7 +91,7 @@ type ConsensusConfig struct {
 	IdleBlockInterval     Duration `toml:"idle_block_interval" comment:"how long a proposer waits for a first transaction before it proposes an empty block"`
 	TimeoutPropose        Duration `toml:"timeout_propose" comment:"how long to wait for a proposal; at least twice idle_block_interval"`
 	TimeoutCommit         Duration `toml:"timeout_commit" comment:"pause after a block, to let the votes of slow validators in"`
-	DoubleSignCheckHeight uint64   `toml:"double_sign_check_height" comment:"blocks that are searched for signatures of this key by another node, before the first signature; 0 for none"`
+	DoubleSignCheckHeight uint64   `toml:"double_sign_check_height" comment:"blocks below the first signature that are searched for signatures of this key by another node; 0 to search none, ever"`
 }
 
 // MempoolConfig bounds the transactions that wait.
@@ -429,6 +429,9 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 	cc.Consensus.PeerGossipSleepDuration = 5 * time.Millisecond
 	cc.Consensus.TimeoutPropose = time.Duration(c.Consensus.TimeoutPropose)
 	cc.Consensus.TimeoutCommit = time.Duration(c.Consensus.TimeoutCommit)
+	// When a proposer is down, its turn costs timeout_propose, and then the pause for late precommits, by default a
+	// second. Votes take one way through the network; what is too short for one round is half a second longer in the next.
+	cc.Consensus.TimeoutPrevote, cc.Consensus.TimeoutPrecommit = 500*time.Millisecond, 500*time.Millisecond
 	// CometBFT's check cannot tell its own signatures from another node's: with it a network of which half was restarted
 	// would never start again. Ours (guard.go) compares with the sign state.
 	cc.Consensus.DoubleSignCheckHeight = 0
