@@ -29,6 +29,7 @@ func TestGuardLooks(t *testing.T) {
 		{"nobody else", 5, 10, 0, 0, 6, 0},
 		{"found at the first vote", 5, 10, 8, types.BlockIDFlagCommit, 12, 12},
 		{"for nil", 5, 10, 8, types.BlockIDFlagNil, 12, 12},
+		{"just above the sign state", 7, 10, 8, types.BlockIDFlagCommit, 12, 12},
 		{"below the sign state it is its own", 8, 10, 8, types.BlockIDFlagCommit, 12, 0},
 		{"below what is searched", 5, 3, 8, types.BlockIDFlagCommit, 12, 0},
 		{"begins later", 5, 10, 15, types.BlockIDFlagCommit, 7, 16},
