@@ -385,6 +385,7 @@ var fixed = map[string]string{
 	"consensus.double_sign_check_height": "set double_sign_check_height in [consensus]: the node's own check tells its own signatures from another node's",
 	"blocksync.adaptive_sync":            "a validator could sign twice",
 	"rpc.laddr":                          "set listen in [rpc]: the node serves CometBFT's RPC itself",
+	"priv_validator_laddr":               "a remote signer would sign without the node's check against signing twice",
 	"db_backend":                         "CometBFT's databases are on Pebble",
 	"storage.discard_abci_responses":     "clients need the results of past blocks",
 }

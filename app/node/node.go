@@ -136,6 +136,9 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	if ready != nil {
 		ready(n.server.address)
 	}
+	if atStart != nil {
+		atStart(n)
+	}
 	select {
 	case <-ctx.Done():
 		log.Info("stop node", "height", n.app.Last().Height)
@@ -159,6 +162,9 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	}
 	return err
 }
+
+// atStart is called with a node that has started; nil but in tests.
+var atStart func(*Node)
 
 // stopPatience is how long a stopping node waits for CometBFT. A container engine kills after 10 s by default.
 const stopPatience = 8 * time.Second
