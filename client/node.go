@@ -61,9 +61,17 @@ func newNode(address string) (*node, error) {
 		return nil, fmt.Errorf("node %q: %w", address, err)
 	}
 	// CometBFT's client dials by itself, so what is not RPC needs a transport of the usual kind.
-	n.web = &http.Client{Timeout: callTimeout, Transport: http.DefaultTransport}
+	n.web = &http.Client{Timeout: callTimeout, Transport: connections}
 	return n, nil
 }
+
+// connections are kept open between submissions: the default of 2 idle ones for each node would make a program that
+// sends hundreds at once open a connection for nearly every one.
+var connections = func() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 256
+	return t
+}()
 
 // bounded cuts answers off at maxAnswer: the RPC client reads to the end, whatever comes.
 type bounded struct{ http.RoundTripper }

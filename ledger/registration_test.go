@@ -42,8 +42,12 @@ func TestNewKeysAreChecked(t *testing.T) {
 		op     func(address crypto.Address) Operation
 		want   Code
 	}{
-		{"a sound policy", good, func(crypto.Address) Operation { return &Transfer{To: issuer, Asset: NewAssetID(issuer, "PAC"), Amount: Units(1)} }, InsufficientFunds},
-		{"a weak key beside the one that signs", bad, func(crypto.Address) Operation { return &Transfer{To: issuer, Asset: NewAssetID(issuer, "PAC"), Amount: Units(1)} }, SignatureInvalid},
+		{"a sound policy", good, func(crypto.Address) Operation {
+			return &Transfer{To: issuer, Asset: NewAssetID(issuer, "PAC"), Amount: Units(1)}
+		}, InsufficientFunds},
+		{"a weak key beside the one that signs", bad, func(crypto.Address) Operation {
+			return &Transfer{To: issuer, Asset: NewAssetID(issuer, "PAC"), Amount: Units(1)}
+		}, SignatureInvalid},
 		{"a weak key in the new policy", good, func(a crypto.Address) Operation {
 			proof, err := key.Sign(PossessionPreimage(network.ID, a, bad.Hash(), 1))
 			if err != nil {

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"encoding/hex"
 	"fmt"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -31,35 +30,6 @@ const (
 
 	rowVersion = 0x01
 )
-
-// Names of the Merkle trees besides the sixteen shards "s0" to "sf".
-const (
-	TreeParams     = "params"
-	TreeReplay     = "replay"
-	TreeValidators = "validators"
-)
-
-// TreeOf returns the name of the Merkle tree that holds a row. ok is false for rows that stand beside the trees.
-//
-// Accounts, lines, assets and codes are spread over sixteen trees by the top four bits of the key's hash, so that the
-// trees work in parallel; the number is fixed for ever, as it is part of the AppHash.
-func TreeOf(key []byte) (tree string, ok bool) {
-	if len(key) == 0 {
-		return "", false
-	}
-	switch kind := key[0]; {
-	case kind >= 0x01 && kind < 0x40:
-		h := crypto.DomainShard.Hash(key)
-		return "s" + hex.EncodeToString(h[:1])[:1], true
-	case kind >= 0x40 && kind < 0x50:
-		return TreeParams, true
-	case kind >= 0x50 && kind < 0x60:
-		return TreeReplay, true
-	case kind >= 0x60 && kind < 0x70:
-		return TreeValidators, true
-	}
-	return "", false
-}
 
 // Write is a change of one row. Value nil deletes it.
 type Write struct{ Key, Value []byte }

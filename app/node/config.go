@@ -428,6 +428,9 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 	cc.Consensus.PeerGossipSleepDuration = 5 * time.Millisecond
 	cc.Consensus.TimeoutPropose = time.Duration(c.Consensus.TimeoutPropose)
 	cc.Consensus.TimeoutCommit = time.Duration(c.Consensus.TimeoutCommit)
+	// When a proposer is down, its turn costs timeout_propose, and then the pause for late precommits, by default a
+	// second. Votes take one way through the network; what is too short for one round is half a second longer in the next.
+	cc.Consensus.TimeoutPrevote, cc.Consensus.TimeoutPrecommit = 500*time.Millisecond, 500*time.Millisecond
 	// CometBFT's check cannot tell its own signatures from another node's: with it a network of which half was restarted
 	// would never start again. Ours (guard.go) compares with the sign state.
 	cc.Consensus.DoubleSignCheckHeight = 0

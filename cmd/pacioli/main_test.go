@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
@@ -147,4 +148,21 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// TestHelp: every command says what it is for and shows how it is called; every flag can be a variable.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Name() == "completion" || c.Name() == "help" || c.CommandPath() == "pacioli debug" { // cobra's and CometBFT's own
+			return
+		}
+		if c.Short == "" || c.Example == "" {
+			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot(&cli{out: io.Discard, err: io.Discard}))
 }

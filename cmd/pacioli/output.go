@@ -18,12 +18,11 @@ import (
 
 // problem is an error with what the command line adds to it. All fields but err are optional.
 type problem struct {
-	err     error
-	code    int    // exit code; 0: 1
-	name    string // stable, for programs
-	hint    string // what to do
-	id      string // of the transaction
-	already bool   // the result on standard output says it too
+	err  error
+	code int    // exit code; 0: 1
+	name string // stable, for programs
+	hint string // what to do
+	id   string // of the transaction
 }
 
 func (p *problem) Error() string { return p.err.Error() }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -73,7 +74,38 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.balanceCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
 		c.upCommand(), c.downCommand(), c.initCommand(), c.startCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.fsckCommand(),
 		c.rollbackCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand())
+	c.complete(root)
 	return root
+}
+
+// complete makes the shell propose this home's keys wherever a key is wanted, and the two ways of output.
+func (c *cli) complete(cmd *cobra.Command) {
+	keys := func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(given) > 0 && strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") || c.settings(cmd) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		for address, name := range c.names() {
+			names = append(names, name+"\t"+address.String())
+		}
+		slices.Sort(names)
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, sub := range cmd.Commands() {
+		c.complete(sub)
+	}
+	for _, flag := range []string{"from", "to", "key"} {
+		if cmd.Flags().Lookup(flag) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
+		}
+	}
+	fresh := cmd.Name() == "new" || cmd.Name() == "recover" // these want a name that is free
+	if strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") && !fresh && cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = keys
+	}
+	if cmd.PersistentFlags().Lookup("output") != nil {
+		_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	}
 }
 
 // settings fills in what flags have left open.

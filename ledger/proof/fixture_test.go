@@ -13,6 +13,7 @@ import (
 	"github.com/cosmos/iavl/db"
 	ics23 "github.com/cosmos/ics23/go"
 
+	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/proof"
 )
 
@@ -27,7 +28,7 @@ type ledgerState struct {
 
 func newState(t testing.TB, chain string) *ledgerState {
 	s := &ledgerState{trees: map[string]*iavl.MutableTree{}, values: map[string][]byte{}}
-	for _, name := range proof.TreeNames() {
+	for _, name := range ledger.TreeNames() {
 		s.trees[name] = iavl.NewMutableTree(db.NewMemDB(), 1000, true, iavl.NewNopLogger())
 		mustSet(t, s.trees[name], []byte{0}, []byte("\x01"+chain))
 	}
@@ -43,7 +44,7 @@ func mustSet(t testing.TB, tree *iavl.MutableTree, key, value []byte) {
 
 func (s *ledgerState) set(t testing.TB, key, value []byte) {
 	t.Helper()
-	name, ok := proof.TreeOf(key)
+	name, ok := ledger.TreeOf(key)
 	if !ok {
 		t.Fatalf("key %x has no tree", key)
 	}
@@ -55,7 +56,7 @@ func (s *ledgerState) set(t testing.TB, key, value []byte) {
 func (s *ledgerState) commit(t testing.TB) {
 	t.Helper()
 	s.roots, s.keys = nil, nil
-	for _, name := range proof.TreeNames() {
+	for _, name := range ledger.TreeNames() {
 		root, _, err := s.trees[name].SaveVersion()
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +77,7 @@ func (s *ledgerState) commit(t testing.TB) {
 // prove is what the node answers for a key, from the last version.
 func (s *ledgerState) prove(t testing.TB, key []byte) proof.State {
 	t.Helper()
-	name, _ := proof.TreeOf(key)
+	name, _ := ledger.TreeOf(key)
 	return s.proveIn(t, name, key)
 }
 
@@ -134,7 +135,7 @@ func filledState(t testing.TB, chain string, seed int64, keys int) *ledgerState 
 func cometAppHash(t testing.TB, roots [][]byte) []byte {
 	t.Helper()
 	var items [][]byte
-	for i, name := range proof.TreeNames() {
+	for i, name := range ledger.TreeNames() {
 		sum := sha256Sum(roots[i])
 		item := append([]byte{byte(len(name))}, name...)
 		items = append(items, append(append(item, 32), sum...))

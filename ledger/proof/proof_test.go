@@ -16,6 +16,7 @@ import (
 	"github.com/cometbft/cometbft/types"
 	ics23 "github.com/cosmos/ics23/go"
 
+	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/proof"
 )
 
@@ -29,41 +30,6 @@ func refused(t testing.TB, err error, what string, args ...any) {
 	}
 	if !errors.Is(err, proof.ErrInvalid) {
 		t.Fatalf("%s: error %v does not wrap ErrInvalid", fmt.Sprintf(what, args...), err)
-	}
-}
-
-func TestTreeOf(t *testing.T) {
-	names := proof.TreeNames()
-	if !slices.IsSorted(names) || len(names) != proof.TreeCount || proof.TreeCount != 19 {
-		t.Fatalf("tree names %q", names)
-	}
-	seen := map[string]bool{}
-	for kind := range 256 {
-		for rest := range 64 {
-			key := []byte{byte(kind), byte(rest)}
-			name, ok := proof.TreeOf(key)
-			want := ""
-			switch {
-			case kind >= 1 && kind <= 0x3f:
-				want = fmt.Sprintf("s%x", sha256Sum(append([]byte("pacioli.shard.v1\x00"), key...))[0]>>4)
-			case kind>>4 == 4:
-				want = "params"
-			case kind>>4 == 5:
-				want = "replay"
-			case kind>>4 == 6:
-				want = "validators"
-			}
-			if name != want || ok != (want != "") {
-				t.Fatalf("tree of %x is %q %v, want %q", key, name, ok, want)
-			}
-			seen[name] = true
-		}
-	}
-	if len(seen) != 20 { // 19 and the empty name
-		t.Fatalf("keys reach %d names", len(seen))
-	}
-	if _, ok := proof.TreeOf(nil); ok {
-		t.Fatal("the empty key has a tree")
 	}
 }
 
@@ -142,15 +108,15 @@ func TestPresentKeyNeverAbsent(t *testing.T) {
 	s := filledState(t, "chain", 5, 400)
 	checked := 0
 	for i, key := range s.keys {
-		name, _ := proof.TreeOf(key)
+		name, _ := ledger.TreeOf(key)
 		var left, right *ics23.ExistenceProof
 		for j := i - 1; j >= 0 && left == nil; j-- {
-			if n, _ := proof.TreeOf(s.keys[j]); n == name {
+			if n, _ := ledger.TreeOf(s.keys[j]); n == name {
 				left = decode(t, s.prove(t, s.keys[j]).IAVL).GetExist()
 			}
 		}
 		for j := i + 1; j < len(s.keys) && right == nil; j++ {
-			if n, _ := proof.TreeOf(s.keys[j]); n == name {
+			if n, _ := ledger.TreeOf(s.keys[j]); n == name {
 				right = decode(t, s.prove(t, s.keys[j]).IAVL).GetExist()
 			}
 		}
@@ -358,8 +324,8 @@ func TestHostileState(t *testing.T) {
 }
 
 func rootOf(t testing.TB, s *ledgerState, key []byte) []byte {
-	name, _ := proof.TreeOf(key)
-	return s.roots[slices.Index(proof.TreeNames(), name)]
+	name, _ := ledger.TreeOf(key)
+	return s.roots[slices.Index(ledger.TreeNames(), name)]
 }
 
 // longLength writes the outer length of a proof with one byte more than it needs.

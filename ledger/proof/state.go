@@ -7,6 +7,7 @@ import (
 	ics23 "github.com/cosmos/ics23/go"
 
 	"github.com/pacioli-ledger/pacioli/crypto/canonical"
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 const (
@@ -133,7 +134,8 @@ func open(appHash, key []byte, p State) (root []byte, leaf *ics23.CommitmentProo
 	if len(appHash) != hashSize {
 		return nil, nil, invalid("app hash has %d bytes, want %d", len(appHash), hashSize)
 	}
-	name, ok := TreeOf(key)
+	// Were the tree read from the proof, a node could prove absence in a tree where the key never stands.
+	name, ok := ledger.TreeOf(key)
 	if !ok {
 		return nil, nil, invalid("key %x belongs to no tree of the state", key)
 	}
@@ -223,7 +225,7 @@ func MakeSimple(roots [][]byte, name string) ([]byte, error) {
 	}
 	index := uint64(0)
 	for treeNames[index] != name {
-		if index++; index == uint64(TreeCount) {
+		if index++; index == uint64(ledger.TreeCount) {
 			return nil, fmt.Errorf("no tree has the name %q", name)
 		}
 	}

@@ -6,52 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
-// treeNames are the trees of the state in the order of their leaves under the AppHash. The order is that of the bytes of
-// the names; adding a tree is a change of protocol, because it moves the AppHash.
-var treeNames = [...]string{
-	"params", "replay",
-	"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "sa", "sb", "sc", "sd", "se", "sf",
-	"validators",
-}
+// treeNames are the trees of the state in the order of their leaves under the AppHash.
+var treeNames = ledger.TreeNames()
 
-// TreeCount is the number of trees under the AppHash: 16 shards, parameters, replay protection, validators.
-const TreeCount = len(treeNames)
-
-// TreeNames returns the names of the trees in the order of their leaves under the AppHash. The caller owns the slice.
-func TreeNames() []string { return append([]string(nil), treeNames[:]...) }
-
-// shardDomain opens the preimage that spreads keys over the shards.
-const shardDomain = "pacioli.shard.v1\x00"
-
-// TreeOf returns the name of the tree that holds a state key, and false for a key that belongs to none: the empty key and
-// those whose kind byte (the first) is 0x00 or above 0x6f. Kind 0x00 is the sentinel leaf of every tree, which is nobody's
-// state and which nobody can ask for.
-//
-// The verifier computes the tree by itself. Were it read from the proof, a node could prove absence in a tree where the
-// key never stands.
-func TreeOf(key []byte) (string, bool) {
-	if len(key) == 0 {
-		return "", false
-	}
-	switch kind := key[0]; {
-	case kind >= 0x01 && kind <= 0x3f:
-		h := sha256.New()
-		h.Write([]byte(shardDomain))
-		h.Write(key)
-		return treeNames[2+h.Sum(nil)[0]>>4], true
-	case kind >= 0x40 && kind <= 0x4f:
-		return "params", true
-	case kind >= 0x50 && kind <= 0x5f:
-		return "replay", true
-	case kind >= 0x60 && kind <= 0x6f:
-		return "validators", true
-	}
-	return "", false
-}
-
-// AppHash returns the root over the trees: roots[i] is the 32-byte IAVL root of the tree TreeNames()[i].
+// AppHash returns the root over the trees: roots[i] is the 32-byte IAVL root of the tree ledger.TreeNames()[i].
 func AppHash(roots [][]byte) ([]byte, error) {
 	leaves, err := appLeaves(roots)
 	if err != nil {
@@ -63,8 +25,8 @@ func AppHash(roots [][]byte) ([]byte, error) {
 // appLeaves returns what the simple tree hashes for each named tree: name and SHA-256 of the root, each behind its
 // length. It is the leaf that ics23.TendermintSpec describes for key = name and value = root.
 func appLeaves(roots [][]byte) ([][]byte, error) {
-	if len(roots) != TreeCount {
-		return nil, fmt.Errorf("app hash over %d roots, want %d", len(roots), TreeCount)
+	if len(roots) != ledger.TreeCount {
+		return nil, fmt.Errorf("app hash over %d roots, want %d", len(roots), ledger.TreeCount)
 	}
 	leaves := make([][]byte, len(roots))
 	for i, root := range roots {

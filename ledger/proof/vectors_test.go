@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/proof"
 )
 
@@ -52,12 +53,12 @@ type receiptVector struct {
 func makeStateVectors(t *testing.T) (list []stateVector) {
 	s := filledState(t, "vectors", 11, 120)
 	add := func(name string, key, value []byte, p []byte, holds bool) {
-		tree, _ := proof.TreeOf(key)
+		tree, _ := ledger.TreeOf(key)
 		list = append(list, stateVector{name, s.appHash, tree, key, value, p, holds})
 	}
 	kinds := map[string]bool{}
 	for _, key := range s.keys {
-		tree, _ := proof.TreeOf(key)
+		tree, _ := ledger.TreeOf(key)
 		if kinds[tree] {
 			continue
 		}
@@ -159,7 +160,7 @@ func TestStateVectors(t *testing.T) {
 		if v.Holds != (err == nil) {
 			t.Errorf("%s: %v", v.Name, err)
 		}
-		if tree, _ := proof.TreeOf(v.Key); tree != v.Tree {
+		if tree, _ := ledger.TreeOf(v.Key); tree != v.Tree {
 			t.Errorf("%s: tree %q, want %q", v.Name, tree, v.Tree)
 		}
 	}

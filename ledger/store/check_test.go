@@ -69,7 +69,7 @@ func TestCheckFinds(t *testing.T) {
 	var inner, leaf, oldInner []byte
 	flat := func() []byte {
 		for k := range rows(t, s) {
-			if k[0] < kindBesideFirst {
+			if k[0] < 0x80 {
 				return flatKey([]byte(k))
 			}
 		}

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,14 +10,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	ics23 "github.com/cosmos/ics23/go"
+
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 func sum(b []byte) [32]byte { return sha256.Sum256(b) }
-
-func shardHex(key string) string {
-	h := sum([]byte(shardDomain + key))
-	return hex.EncodeToString(h[:1])[:1]
-}
 
 // verify checks a proof as a client does, with ics23 alone.
 func verify(p *Proof, appHash, key []byte) error {
@@ -29,7 +25,7 @@ func verify(p *Proof, appHash, key []byte) error {
 	if err := inRoot.Unmarshal(p.Ops[1].Data); err != nil {
 		return err
 	}
-	name, _ := TreeOf(key)
+	name, _ := ledger.TreeOf(key)
 	if p.Ops[0].Type != OpIAVL || p.Ops[1].Type != OpSimple || p.Tree != name || string(p.Ops[1].Key) != name {
 		return fmt.Errorf("operations %s of %x, %s of %s in tree %s", p.Ops[0].Type, p.Ops[0].Key, p.Ops[1].Type, p.Ops[1].Key, p.Tree)
 	}
@@ -77,7 +73,7 @@ func TestProve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 40 {
-		if _, hashed := TreeOf(testKey(i)); hashed && mustProve(t, s, testKey(i), 1).Value != nil {
+		if _, hashed := ledger.TreeOf(testKey(i)); hashed && mustProve(t, s, testKey(i), 1).Value != nil {
 			t.Fatal("an empty tree holds a value")
 		}
 	}
@@ -99,7 +95,7 @@ func TestProve(t *testing.T) {
 			keys = append(keys, testKey(i), append(testKey(i), 0)) // the middle
 		}
 		for _, key := range keys {
-			if _, hashed := TreeOf(key); !hashed {
+			if _, hashed := ledger.TreeOf(key); !hashed {
 				continue
 			}
 			p := mustProve(t, s, key, height)

@@ -4,53 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cometbft/cometbft/crypto/merkle"
 	"pgregory.net/rapid"
+
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
-func TestTreeOf(t *testing.T) {
-	seen := map[string]int{}
-	for i := range 4000 {
-		name, hashed := TreeOf(append([]byte{0x01}, testKey(i)...))
-		if !hashed || !strings.HasPrefix(name, "s") {
-			t.Fatalf("key %d goes to %q", i, name)
-		}
-		seen[name]++
-	}
-	if len(seen) != 16 {
-		t.Fatalf("keys went to %d shards", len(seen))
-	}
-	for name, n := range seen {
-		if n < 150 || n > 350 { // 250 expected, deviation 15
-			t.Errorf("shard %s holds %d of 4000 keys", name, n)
-		}
-	}
-	for _, c := range []struct {
-		key    string
-		name   string
-		hashed bool
-	}{
-		{"\x40a", "params", true}, {"\x4f", "params", true}, {"\x50", "replay", true}, {"\x6f", "validators", true},
-		{"\x80", "", false}, {"\xff", "", false}, {"", "", true}, {"\x00", "", true}, {"\x70", "", true},
-		// Fixed for ever: SHA-256("pacioli.shard.v1\0" || key) begins with ...
-		{"\x01", "s" + shardHex("\x01"), true}, {"\x3f\xff", "s" + shardHex("\x3f\xff"), true},
-	} {
-		if name, hashed := TreeOf([]byte(c.key)); name != c.name || hashed != c.hashed {
-			t.Errorf("key %x: %q, %t; want %q, %t", c.key, name, hashed, c.name, c.hashed)
-		}
-	}
-	for i := 1; i < treeCount; i++ {
-		if treeNames[i-1] >= treeNames[i] {
-			t.Errorf("tree names are not ascending: %s, %s", treeNames[i-1], treeNames[i])
-		}
-	}
-}
-
-// The root over named trees is CometBFT's simple Merkle root of the same leaves.
 func TestMerkleRootIsCometBFTs(t *testing.T) {
 	for n := 1; n <= 40; n++ {
 		var raw [][]byte
@@ -228,7 +190,7 @@ func TestMovedRootsAreLetGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if moved := s.trees[treeParams].db.moved; moved == 0 || moved > 1100 {
+	if moved := s.trees[ledger.PlaceOf([]byte{0x40})].db.moved; moved == 0 || moved > 1100 {
 		t.Errorf("%d roots moved and kept, want 1 to about 1000", moved)
 	}
 	mustBeSound(t, s)
@@ -423,7 +385,7 @@ func TestModel(t *testing.T) {
 				mustBeSound(t, s)
 				i := rapid.IntRange(0, 60).Draw(rt, "prove")
 				key := testKey(i)
-				if _, hashed := TreeOf(key); height > 0 && hashed {
+				if _, hashed := ledger.TreeOf(key); height > 0 && hashed {
 					at := rapid.Uint64Range(s.FirstHeight(), height).Draw(rt, "at")
 					want, ok := states[at][string(key)]
 					p := mustProve(t, s, key, at)
