@@ -52,9 +52,7 @@ var imports = map[string]string{
 	"client/clienttest": "client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
 	"testnet":           "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",
 	"testnet/...":       "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",
-	"explorer":          "client crypto ledger ledger/query",
 	"proto/...":         "github.com/bufbuild/protocompile google.golang.org/protobuf",
-	"deps":              "anything",
 	"cmd/...":           "anything",
 }
 

@@ -35,7 +35,7 @@ func (b *behind) Error() string {
 
 // Row returns a row of the state at a height, or proves that there is none. Height 0 means the newest state that can be
 // proven, which is no older than MaxStaleness and not behind anything that this client has handed out. A height that is
-// not reached yet is waited for, up to 15 seconds.
+// not reached yet, and a fresh one when all are stale, is waited for, up to 15 seconds.
 //
 // A node whose answer does not verify is passed over. The error, when no node is left, names what each of them did.
 func (c *Client) Row(ctx context.Context, key []byte, height uint64) (Proven[[]byte], error) {
@@ -43,7 +43,7 @@ func (c *Client) Row(ctx context.Context, key []byte, height uint64) (Proven[[]b
 }
 
 // ask puts a question to the nodes, one after the other, beginning with the one that answered last, until one answers
-// with what verifies. When some only had not reached the height yet, it asks again.
+// with what verifies. When some only had not reached the height yet, or had nothing fresh, it asks again.
 func ask[T any](ctx context.Context, c *Client, what string, one func(n *node) (T, error)) (answer T, err error) {
 	deadline := time.Now().Add(patience)
 	for delay := 25 * time.Millisecond; ; delay = min(2*delay, 500*time.Millisecond) {
@@ -63,7 +63,8 @@ func ask[T any](ctx context.Context, c *Client, what string, one func(n *node) (
 				return answer, fmt.Errorf("%s: %w", what, err)
 			}
 			_, lags := errors.AsType[*behind](err)
-			again = again || lags || refusedQuery(err, query.NotYet) || errors.Is(err, light.ErrNotYet)
+			// A network that was stopped and started again has its first new block in some seconds.
+			again = again || lags || refusedQuery(err, query.NotYet) || errors.Is(err, light.ErrNotYet) || errors.Is(err, ErrStale)
 			if errors.Is(err, proof.ErrInvalid) {
 				c.log.Warn("node gave an answer that does not verify", "node", n.name, "question", what, "error", err)
 			}

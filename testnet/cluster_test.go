@@ -314,9 +314,14 @@ func (c *cluster) save(claims []audit.Claim) {
 	c.Logf("record: %s", f.Name())
 }
 
-// audited runs the audit over everything and reports.
+// audited waits until every node has all that clients were told about, runs the audit over everything and reports.
 func (c *cluster) audited(claims []audit.Claim) audit.Report {
 	c.Helper()
+	end := c.highest()
+	for i := range c.nodes {
+		// Three more blocks: those above confirm what was told.
+		c.await(fmt.Sprintf("node %d to have everything", i), 2*heals, func() bool { return c.height(i) >= end+3 })
+	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), c.factor*10*time.Minute)
 	defer cancel()

@@ -40,10 +40,6 @@ func TestGuard(t *testing.T) {
 	c.signal(3, syscall.SIGTERM)
 	backup := node.Home(filepath.Join(c.local.Dir, "backup"))
 	copyFolder(t, string(c.local.Home(3)), string(backup))
-	old, err := os.ReadFile(backup.SignState())
-	if err != nil {
-		t.Fatal(err)
-	}
 	c.start(3)
 
 	// With payments, so that the copy's blocks would differ from the original's: two equal votes are no evidence.
@@ -82,7 +78,7 @@ func TestGuard(t *testing.T) {
 	go func() { ended <- copied.Wait() }()
 	select {
 	case err := <-ended:
-		if err == nil || !strings.Contains(out.String(), "is signed by this validator's key, but this node last signed height") {
+		if err == nil || !strings.Contains(out.String(), "is signed by this validator's key, but not by this node") {
 			t.Fatalf("the copy ended with %v:\n%s", err, out.String())
 		}
 		t.Logf("the copy ended after %s: %v", time.Since(began).Round(time.Millisecond), err)
@@ -90,9 +86,6 @@ func TestGuard(t *testing.T) {
 		_ = copied.Process.Kill() // so that it can be waited for
 		<-ended
 		t.Fatalf("the copy still runs after %s:\n%s", time.Since(began).Round(time.Second), out.String())
-	}
-	if now, err := os.ReadFile(backup.SignState()); err != nil || string(now) != string(old) {
-		t.Errorf("the copy has signed: its sign state went from %s to %s (%v)", old, now, err)
 	}
 	// Evidence would be in one of the next blocks; the original goes on signing.
 	height = c.highest()

@@ -91,7 +91,7 @@ type ConsensusConfig struct {
 	IdleBlockInterval     Duration `toml:"idle_block_interval" comment:"how long a proposer waits for a first transaction before it proposes an empty block"`
 	TimeoutPropose        Duration `toml:"timeout_propose" comment:"how long to wait for a proposal; at least twice idle_block_interval"`
 	TimeoutCommit         Duration `toml:"timeout_commit" comment:"pause after a block, to let the votes of slow validators in"`
-	DoubleSignCheckHeight uint64   `toml:"double_sign_check_height" comment:"blocks that are searched for signatures of this key by another node, before the first signature; 0 for none"`
+	DoubleSignCheckHeight uint64   `toml:"double_sign_check_height" comment:"blocks below the first signature that are searched for signatures of this key by another node; 0 to search none, ever"`
 }
 
 // MempoolConfig bounds the transactions that wait.
@@ -385,6 +385,7 @@ var fixed = map[string]string{
 	"consensus.double_sign_check_height": "set double_sign_check_height in [consensus]: the node's own check tells its own signatures from another node's",
 	"blocksync.adaptive_sync":            "a validator could sign twice",
 	"rpc.laddr":                          "set listen in [rpc]: the node serves CometBFT's RPC itself",
+	"priv_validator_laddr":               "a remote signer would sign without the node's check against signing twice",
 	"db_backend":                         "CometBFT's databases are on Pebble",
 	"storage.discard_abci_responses":     "clients need the results of past blocks",
 }

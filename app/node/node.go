@@ -17,9 +17,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cometbft/cometbft/consensus"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
 	cmtnode "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
+	rpccore "github.com/cometbft/cometbft/rpc/core"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/app"
@@ -36,6 +38,9 @@ type Node struct {
 	app    *app.App
 	comet  *cmtnode.Node
 	server *server
+
+	environment *rpccore.Environment // what CometBFT's RPC works on
+	consensus   *consensus.State
 
 	advanced atomic.Int64 // Unix nanoseconds at which the height was last seen to rise
 	height   atomic.Uint64
@@ -98,7 +103,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return fmt.Errorf("reading the validator's key: %w", err)
 	}
 	signer := &guard{PrivValidator: pv, address: publicKey.Address(), signed: pv.LastSignState.Height, look: c.Consensus.DoubleSignCheckHeight,
-		commit: func(h int64) *types.Commit { return n.comet.BlockStore().LoadSeenCommit(h) }, forbidden: n.fail}
+		commit: func(h int64) *types.Commit { return n.comet.BlockStore().LoadSeenCommit(h) }, decided: n.decided, forbidden: n.fail, own: map[int64][][]byte{}}
 	n.comet, err = cmtnode.NewNodeWithContext(ctx, cc, signer, nodeKey,
 		app.ClientCreator(n.app, func(call string, cause any) { n.fail(fmt.Errorf("%s failed: %v", call, cause)) }),
 		func() (*types.GenesisDoc, error) { return doc, nil },
@@ -112,6 +117,10 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	if err := n.checkStoredGenesis(doc); err != nil {
 		return err
 	}
+	if n.environment, err = n.comet.ConfigureRPC(); err != nil {
+		return fmt.Errorf("preparing CometBFT's RPC: %w", err)
+	}
+	n.consensus = n.environment.ConsensusState.(*consensus.State) // a node's is always this one; a panic says that CometBFT has changed
 	if n.server, err = n.serve(); err != nil {
 		return err
 	}
@@ -126,6 +135,9 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	go n.watch(watch)
 	if ready != nil {
 		ready(n.server.address)
+	}
+	if atStart != nil {
+		atStart(n)
 	}
 	select {
 	case <-ctx.Done():
@@ -151,6 +163,9 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	return err
 }
 
+// atStart is called with a node that has started; nil but in tests.
+var atStart func(*Node)
+
 // stopPatience is how long a stopping node waits for CometBFT. A container engine kills after 10 s by default.
 const stopPatience = 8 * time.Second
 
@@ -161,6 +176,21 @@ func (n *Node) fail(err error) {
 		n.cause.Store(&text)
 		n.failed <- err
 	})
+}
+
+// decided tells the guard whether a round of the present height has a decision. Consensus itself calls it, under its lock,
+// so its state is read as it stands.
+func (n *Node) decided(height int64, round int32) bool {
+	rs := &n.consensus.RoundState
+	if rs.Height != height || rs.Votes == nil {
+		return false
+	}
+	precommits := rs.Votes.Precommits(round)
+	if precommits == nil {
+		return false
+	}
+	id, ok := precommits.TwoThirdsMajority()
+	return ok && !id.IsZero()
 }
 
 // checkNetwork refuses a data folder that belongs to another network than the genesis file.

@@ -37,11 +37,7 @@ func (n *Node) serve() (*server, error) {
 	if n.config.RPC.Listen == "" {
 		return &server{closed: make(chan struct{})}, nil
 	}
-	env, err := n.comet.ConfigureRPC()
-	if err != nil {
-		return nil, fmt.Errorf("preparing CometBFT's RPC: %w", err)
-	}
-	routes := env.GetRoutes()
+	routes := n.environment.GetRoutes()
 	logger := cometLogger{log: n.log, level: 4, stopped: func(string) {}}.With("module", "rpc")
 	mux := http.NewServeMux()
 	limits := n.comet.Config().RPC
