@@ -135,6 +135,22 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 	return b, nil
 }
 
+// NewSetPolicy makes the operation by which an account's policy becomes that of a signer, each key of which proves that it
+// is there. version is the one of the policy that the account has now. The account is the transaction's first signer.
+func NewSetPolicy(network crypto.Hash, account crypto.Address, version uint32, next Signer) (*ledger.SetPolicy, error) {
+	policy := next.Policy()
+	op := &ledger.SetPolicy{Policy: policy.Encode()}
+	message := ledger.PossessionPreimage(network, account, policy.Hash(), version+1)
+	for i, k := range policy.Keys {
+		proof, err := next.Sign(i, message)
+		if err != nil {
+			return nil, fmt.Errorf("proving possession of the new %s key %d: %w", k.Scheme, i, err)
+		}
+		op.Proofs = append(op.Proofs, proof)
+	}
+	return op, nil
+}
+
 // known finds a policy by its hash.
 func known(policies []crypto.Policy, hash crypto.Hash) (crypto.Policy, bool) {
 	for _, p := range policies {

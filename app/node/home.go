@@ -111,7 +111,12 @@ func (h Home) SaveConfig(c Config) error {
 	if err := os.MkdirAll(string(h), 0o700); err != nil {
 		return fmt.Errorf("making the home folder: %w", err)
 	}
-	if err := os.WriteFile(h.Config(), text, 0o600); err != nil {
+	// As a whole or not at all: a node that starts on half a file would run with defaults, without its peers.
+	next := h.Config() + ".new"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return fmt.Errorf("writing the configuration: %w", err)
+	}
+	if err := os.Rename(next, h.Config()); err != nil {
 		return fmt.Errorf("writing the configuration: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -83,6 +84,41 @@ func TestScripts(t *testing.T) {
 				code := "exit status " + args[0]
 				if args[0] == "0" && err != nil || args[0] != "0" && (err == nil || err.Error() != code) {
 					ts.Fatalf("%v, want exit code %s", err, args[0])
+				}
+			},
+			// kind NAME SCHEME NEXT ASSET: an account of a scheme is funded by alice, pays, receives, issues an asset of
+			// its own, changes its key to NEXT (made here when it is not there), and does all of it again.
+			"kind": func(ts *testscript.TestScript, _ bool, args []string) {
+				name, scheme, next, asset := args[0], args[1], args[2], args[3]
+				do := func(words ...string) { ts.Check(ts.Exec("pacioli", words...)) }
+				// A costly derivation would take most of the time of some hundred commands.
+				keys, err := keystore.Open(filepath.Join(ts.Getenv("PACIOLI_HOME"), "keys"), keystore.WithCost(keystore.CheapCost))
+				ts.Check(err)
+				make := func(key, scheme string) {
+					if _, _, err := keys.Create(key, keystore.Spec{Kind: scheme}, "none"); !errors.Is(err, keystore.ErrExists) {
+						ts.Check(err)
+					}
+				}
+				make("bob", "ed25519")
+				make(name, scheme)
+				make(next, map[string]string{"secp": "secp256k1", "small": "ml-dsa-44", "big": "ml-dsa-65", "both": "hybrid", "ed": "ed25519"}[next])
+				do("pay", "--from", "alice", "--to", name, "10", "PAC")
+				do("asset", "create", asset, "--from", name, "--max-supply", "100")
+				for range 2 {
+					do("pay", "--from", name, "--to", "bob", "2.5", "PAC")
+					do("pay", "--from", "bob", "--to", name, "1", "PAC")
+					do("pay", "--from", name, "--to", "bob", "1.25", asset)
+					if !strings.Contains(ts.ReadFile("stdout"), "1.25 "+asset) {
+						ts.Fatalf("the issue of %s is not shown", asset)
+					}
+					if next != "" {
+						do("account", "rotate", "--from", name, "--to-key", next)
+						next = ""
+					}
+				}
+				do("balance", "bob", asset)
+				if !strings.HasPrefix(ts.ReadFile("stdout"), "2.50 ") {
+					ts.Fatalf("bob's balance of %s is not 2.50:\n%s", asset, ts.ReadFile("stdout"))
 				}
 			},
 			// lose on|off: the node takes transactions and loses them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ func (c *cli) initCommand() *cobra.Command {
 		scale                                                          uint32
 		balances, validators                                           []string
 	}
+	config := node.DefaultConfig()
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a node's home folder: keys, configuration, genesis",
@@ -35,14 +37,17 @@ func (c *cli) initCommand() *cobra.Command {
 
 To join a network, give its genesis file with --genesis. To begin one, give --chain-id, --issuer and --collector: the node
 is then a validator, with those of --validator, which are files that their operators made by
-"pacioli show-validator --output json".`,
-		Example: `  pacioli init --home /srv/pacioli --genesis genesis.json --moniker bank-one
+"pacioli show-validator --output json". Those operators need a home before there is a genesis file: with none of these flags
+the home is made without, and the file is put to config/genesis.json later.
+
+Every setting of pacioli.toml is a flag here and is written to the file.`,
+		Example: `  pacioli init --home /srv/pacioli --moniker bank-two
+  pacioli init --home /srv/pacioli --genesis genesis.json --moniker bank-one
   pacioli keys new bank && pacioli keys new treasury
   pacioli init --chain-id clearing-1 --issuer bank --collector treasury --balance bank2=1000 --asset PAC`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h := node.Home(c.home)
-			config := node.DefaultConfig()
 			if o.moniker != "" {
 				config.Node.Moniker = o.moniker
 			}
@@ -50,14 +55,17 @@ is then a validator, with those of --validator, which are files that their opera
 			var state ledger.GenesisState
 			var others []types.GenesisValidator
 			var err error
-			given := cmd.Flags().Changed("genesis")
-			if given {
+			given, begin := cmd.Flags().Changed("genesis"), o.chainID != "" || o.issuer != "" || o.collector != "" || len(o.validators)+len(o.balances) > 0
+			switch {
+			case given && begin:
+				return usage("--genesis joins a network, --chain-id, --issuer, --collector, --balance and --validator begin one: want one or the other")
+			case given:
 				if doc, err = genesis.Load(c.genesisFile); err != nil {
 					return err
 				}
-			} else {
+			case begin:
 				if o.chainID == "" || o.issuer == "" || o.collector == "" {
-					return usage("want --genesis to join a network, or --chain-id, --issuer and --collector to begin one")
+					return usage("want --chain-id, --issuer and --collector to begin a network, or --genesis to join one")
 				}
 				if state, err = c.genesisState(o.issuer, o.collector, o.asset, o.scale, o.maxSupply, o.balances); err != nil {
 					return err
@@ -70,17 +78,19 @@ is then a validator, with those of --validator, which are files that their opera
 			if err != nil {
 				return err
 			}
-			if !given {
+			if begin {
 				if doc, err = genesis.New(o.chainID, time.Now(), append([]types.GenesisValidator{own}, others...), state); err != nil {
-					return err
+					return hinted(err, "the home has its keys and no genesis file: remove %s, %s and %s before you do it again", h.Config(), filepath.Dir(h.Genesis()), h.Data())
 				}
 			}
-			if err := genesis.Save(doc, h.Genesis()); err != nil {
-				return err
-			}
-			network, err := genesis.NetworkOf(doc)
-			if err != nil {
-				return err
+			var network ledger.Network
+			if doc != nil {
+				if err := genesis.Save(doc, h.Genesis()); err != nil {
+					return err
+				}
+				if network, err = genesis.NetworkOf(doc); err != nil {
+					return err
+				}
 			}
 			id, err := h.ID()
 			if err != nil {
@@ -88,19 +98,31 @@ is then a validator, with those of --validator, which are files that their opera
 			}
 			result := struct {
 				Home      string `json:"home"`
-				ChainID   string `json:"chain_id"`
-				Network   string `json:"network_id"`
+				ChainID   string `json:"chain_id,omitempty"`
+				Network   string `json:"network_id,omitempty"`
 				NodeID    string `json:"node_id"`
 				Validator string `json:"validator"`
 				KeyType   string `json:"key_type"`
-			}{c.home, doc.ChainID, network.ID.String(), id, own.Address.String(), own.PubKey.Type()}
+			}{Home: c.home, NodeID: id, Validator: own.Address.String(), KeyType: own.PubKey.Type()}
+			if doc != nil {
+				result.ChainID, result.Network = network.ChainID, network.ID.String()
+			}
 			return c.print(result, func(w io.Writer) {
-				fmt.Fprintf(w, "home\t%s\nchain\t%s\nnetwork\t%s\nnode id\t%s\nvalidator\t%s (%s)\n", result.Home, result.ChainID, result.Network, result.NodeID, result.Validator, result.KeyType)
+				fmt.Fprintf(w, "home\t%s\n", result.Home)
+				if doc != nil {
+					fmt.Fprintf(w, "chain\t%s\nnetwork\t%s\n", result.ChainID, result.Network)
+				}
+				fmt.Fprintf(w, "node id\t%s\nvalidator\t%s (%s)\n", result.NodeID, result.Validator, result.KeyType)
+				if doc == nil {
+					fmt.Fprintf(w, "\nGive whoever makes the genesis file: pacioli show-validator --output json --home %s\nThen put that file to %s\n", c.home, h.Genesis())
+					return
+				}
 				fmt.Fprintf(w, "\nStart it: pacioli start --home %s\n", c.home)
 			})
 		},
 	}
 	f := cmd.Flags()
+	settingFlags(f, &config)
 	f.StringVar(&o.chainID, "chain-id", "", "name of the network to begin, as clearing-1")
 	f.StringVar(&o.moniker, "moniker", "", "name by which other operators see this node")
 	f.StringVar(&o.keyType, "validator-key-type", node.KeyEd25519, "ed25519 or ml_dsa_65")

@@ -66,11 +66,15 @@ func (c *cli) nodeConfig(f *pflag.FlagSet) (node.Config, error) {
 
 func (c *cli) configCommand() *cobra.Command {
 	config := node.DefaultConfig()
+	var write bool
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check this home's configuration and show what is in force",
+		Long: `Check this home's configuration and show what is in force: the file, over it the environment, over that the flags. With
+--write it becomes the file; comments of your own in the file are lost.`,
 		Example: `  pacioli config
-  pacioli config --output json`,
+  pacioli config --output json
+  pacioli config --write --p2p.external_address bank-one.example:26656`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			inForce, err := c.nodeConfig(cmd.Flags())
@@ -79,6 +83,11 @@ func (c *cli) configCommand() *cobra.Command {
 			}
 			if err := inForce.Check(); err != nil {
 				return err
+			}
+			if write {
+				if err := node.Home(c.home).SaveConfig(inForce); err != nil {
+					return err
+				}
 			}
 			settings := map[string]string{}
 			for _, k := range inForce.Keys() {
@@ -91,6 +100,7 @@ func (c *cli) configCommand() *cobra.Command {
 			return c.print(settings, func(w io.Writer) { fmt.Fprint(w, string(text)) })
 		},
 	}
+	cmd.Flags().BoolVar(&write, "write", false, "write what is in force to pacioli.toml")
 	settingFlags(cmd.Flags(), &config)
 	return cmd
 }

@@ -17,16 +17,16 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
-	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 // paymentFlags say what a payment is.
-type paymentFlags struct{ from, to, memo, reference string }
+type paymentFlags struct{ from, key, to, memo, reference string }
 
 func (p *paymentFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&p.from, "from", "", "key that pays")
+	f.StringVar(&p.from, "from", "", "account that pays: a key of this home, or an address")
+	keyFlag(f, &p.key)
 	f.StringVar(&p.to, "to", "", "key of this home, or address, that is paid")
 	f.StringVar(&p.memo, "memo", "", "text of at most 256 bytes, which everybody can read")
 	f.StringVar(&p.reference, "reference", "", "your own 128-bit id, as 32 hex digits or a UUID")
@@ -35,10 +35,10 @@ func (p *paymentFlags) add(cmd *cobra.Command) {
 }
 
 // transfer looks everything up that a payment names.
-func (c *cli) transfer(ctx context.Context, b books, p paymentFlags, amount, code string) (keystore.Info, *ledger.Transfer, error) {
-	from, err := c.key(p.from)
+func (c *cli) transfer(ctx context.Context, b books, p paymentFlags, amount, code string) (payer, *ledger.Transfer, error) {
+	from, err := c.payer(p.from, p.key)
 	if err != nil {
-		return from, nil, fmt.Errorf("--from: %w", err)
+		return from, nil, err
 	}
 	t := &ledger.Transfer{Memo: p.memo}
 	if t.To, err = c.account("--to", p.to); err != nil {
@@ -158,7 +158,7 @@ func (c *cli) online(ctx context.Context, s sendFlags, do func(ctx context.Conte
 
 // carryOut builds a transaction of one operation by one key, or takes up an earlier attempt with the same nonce, and sends
 // it. What is about to be sent is on the disk before: a crash at any point leaves a file that can be sent again.
-func (c *cli) carryOut(ctx context.Context, b provenBooks, from keystore.Info, op ledger.Operation, s sendFlags) error {
+func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger.Operation, s sendFlags) error {
 	nonce, err := id128("--nonce", s.nonce)
 	if err != nil {
 		return err
@@ -185,13 +185,17 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from keystore.Info, o
 			c.say("the earlier attempt did not take effect and never will: making it anew")
 		}
 	}
-	built, err := b.Build(ctx, client.Intent{Signers: []crypto.Address{from.Address}, Known: []crypto.Policy{from.Policy}, Operations: []ledger.Operation{op},
+	built, err := b.Build(ctx, client.Intent{Signers: []crypto.Address{from.address}, Known: from.known, Operations: []ledger.Operation{op},
 		Sequence: s.sequence, Nonce: &nonce, ValidFor: s.validFor})
 	if err != nil {
 		return err
 	}
 	built.Draft.Before = &built.Before
-	if err := c.sign(built.Draft, from.Name); err != nil {
+	key, err := c.keyFor(from, built.Accounts()[0])
+	if err != nil {
+		return err
+	}
+	if err := c.sign(built.Draft, key); err != nil {
 		return err
 	}
 	content, err := built.Draft.Encode(c.view(ctx, b, b.network(), built.ID(), built.Body()))
@@ -233,7 +237,7 @@ func (c *cli) outbox(path string) (*client.Draft, error) {
 }
 
 // same tells whether an earlier attempt does exactly what is asked for now.
-func (c *cli) same(d *client.Draft, network ledger.Network, from keystore.Info, op ledger.Operation, nonce [16]byte) error {
+func (c *cli) same(d *client.Draft, network ledger.Network, from payer, op ledger.Operation, nonce [16]byte) error {
 	body := d.Body()
 	differs := func(field string) error {
 		return &problem{err: fmt.Errorf("the nonce %x was used for another transaction, %s, with another %s", nonce, d.ID(), field), name: "nonce_reused",
@@ -242,7 +246,7 @@ func (c *cli) same(d *client.Draft, network ledger.Network, from keystore.Info, 
 	if d.Network().ID != network.ID {
 		return differs("network")
 	}
-	if len(body.Signers) != 1 || body.Signers[0].Address != from.Address || body.Signers[0].Nonce != nonce {
+	if len(body.Signers) != 1 || body.Signers[0].Address != from.address || body.Signers[0].Nonce != nonce {
 		return differs("sender")
 	}
 	if len(body.Operations) != 1 || body.Operations[0].Kind() != op.Kind() {

@@ -22,24 +22,23 @@ func build(t *testing.T) string {
 	return dir
 }
 
-// TestTour runs the commands of the README's tour, in order, in one shell, as its reader does.
-func TestTour(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs a network")
-	}
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+// blocks returns the commands of a page's blocks that are marked sh, of which there must be at least some, between two texts.
+func blocks(t *testing.T, page, from, to string, least int) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, tour, ok := strings.Cut(string(readme), "\n## A tour of two minutes\n")
+	_, rest, ok := strings.Cut(string(text), from)
 	if !ok {
-		t.Fatal("README.md has no tour")
+		t.Fatalf("%s has no %q", page, from)
 	}
-	tour, _, _ = strings.Cut(tour, "\n## ")
+	if to != "" {
+		rest, _, _ = strings.Cut(rest, to)
+	}
 	var script strings.Builder
-	script.WriteString("set -eux -o pipefail\n")
-	blocks := 0
-	for rest := tour; ; blocks++ {
+	n := 0
+	for ; ; n++ {
 		_, after, ok := strings.Cut(rest, "```sh\n")
 		if !ok {
 			break
@@ -48,30 +47,47 @@ func TestTour(t *testing.T) {
 		script.WriteString(block)
 		rest = behind
 	}
-	if blocks < 5 {
-		t.Fatalf("the tour has %d blocks of commands, want at least 5", blocks)
+	if n < least {
+		t.Fatalf("%s has %d blocks of commands, want at least %d", page, n, least)
 	}
+	return script.String()
+}
+
+// shell runs commands in one bash that ends at the first error, and returns what they print.
+func shell(t *testing.T, text string, limit time.Duration) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", "set -eux -o pipefail\n"+text)
+	cmd.WaitDelay = 10 * time.Second // nodes that it has left behind hold its output open
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatalf("the commands fail: %s", err)
+	}
+	return string(out)
+}
+
+// TestTour runs the commands of the README's tour, in order, in one shell, as its reader does.
+func TestTour(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a network")
+	}
+	text := blocks(t, filepath.Join("..", "..", "README.md"), "\n## A tour of two minutes\n", "\n## ", 5)
 	dir := filepath.Join(t.TempDir(), "tour")
-	text := strings.ReplaceAll(script.String(), "/tmp/pacioli-tour", dir)
+	text = strings.ReplaceAll(text, "/tmp/pacioli-tour", dir)
 	text = strings.Replace(text, "make build\n", "", 1) // done below, into another folder
 	text = strings.Replace(text, "PATH=$PWD/bin:$PATH", "PATH="+build(t)+":$PATH", 1)
 	if strings.Contains(text, "/tmp/pacioli-tour") || strings.Contains(text, "make ") || strings.Contains(text, "$PWD") {
 		t.Fatal("the tour would touch what is not the test's")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", text)
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatalf("the tour fails: %s", err)
-	}
+	out := shell(t, text, 3*time.Minute)
 	for _, want := range []string{"proof ", "may still fail  0 of 4", "2.125 GOLD", "offline", "node0 ended"} {
-		if !strings.Contains(string(out), want) {
+		if !strings.Contains(out, want) {
 			t.Errorf("the tour does not show %q", want)
 		}
 	}
-	if n := strings.Count(string(out), "in block ") + strings.Count(string(out), "block  "); n == 0 {
+	if n := strings.Count(out, "in block ") + strings.Count(out, "block  "); n == 0 {
 		t.Error("the tour shows no block")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
-	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
@@ -110,10 +110,10 @@ func (c *cli) txBuildPay() *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
 		Use: "pay --from KEY --to NAME|ADDRESS AMOUNT CODE --out FILE", Short: "Build a payment", Args: args("AMOUNT", "CODE"),
-		Long:    "Build a payment and write it to a file, unsigned. KEY is needed for its policy only, without its passphrase." + offlineHelp,
+		Long:    "Build a payment and write it to a file, unsigned. No passphrase is needed: nothing is signed." + offlineHelp,
 		Example: "  pacioli tx build pay --from alice --to bob 5 PAC --out 1.tx\n  pacioli tx build pay --offline --sequence-number 1 --from alice --to bob 5 PAC --out 1.tx",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.build(cmd.Context(), f, func(ctx context.Context, b books) (keystore.Info, ledger.Operation, error) {
+			return c.build(cmd.Context(), f, func(ctx context.Context, b books) (payer, ledger.Operation, error) {
 				return asOperation(c.transfer(ctx, b, p, args[0], args[1]))
 			})
 		},
@@ -123,7 +123,7 @@ func (c *cli) txBuildPay() *cobra.Command {
 	return cmd
 }
 
-func asOperation(from keystore.Info, t *ledger.Transfer, err error) (keystore.Info, ledger.Operation, error) {
+func asOperation(from payer, t *ledger.Transfer, err error) (payer, ledger.Operation, error) {
 	return from, t, err
 }
 
@@ -139,8 +139,8 @@ func (c *cli) txBuildAsset() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.build(cmd.Context(), f, func(context.Context, books) (keystore.Info, ledger.Operation, error) {
-				from, err := c.key(a.from)
+			return c.build(cmd.Context(), f, func(context.Context, books) (payer, ledger.Operation, error) {
+				from, err := c.payer(a.from, a.key)
 				return from, op, err
 			})
 		},
@@ -151,7 +151,7 @@ func (c *cli) txBuildAsset() *cobra.Command {
 }
 
 // build makes the draft of one operation and writes it to a file.
-func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Context, b books) (keystore.Info, ledger.Operation, error)) error {
+func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Context, b books) (payer, ledger.Operation, error)) error {
 	f.send.timeout = readTimeout
 	if err := f.send.check(); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Con
 		if err != nil {
 			return err
 		}
-		in := client.Intent{Signers: []crypto.Address{from.Address}, Known: []crypto.Policy{from.Policy}, Operations: []ledger.Operation{op},
+		in := client.Intent{Signers: []crypto.Address{from.address}, Known: from.known, Operations: []ledger.Operation{op},
 			Sequence: f.send.sequence, ValidFor: f.send.validFor}
 		if f.send.nonce != "" {
 			nonce, err := id128("--nonce", f.send.nonce)
@@ -199,9 +199,14 @@ func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Con
 	})
 }
 
-func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, from keystore.Info, op ledger.Operation) (*client.Draft, error) {
+func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, from payer, op ledger.Operation) (*client.Draft, error) {
 	body := ledger.Body{Operations: []ledger.Operation{op}}
-	signer := ledger.Signer{Address: from.Address, Policy: from.Policy.Encode(), Sequence: f.number}
+	first := slices.IndexFunc(from.known, func(p crypto.Policy) bool { return p.Address() == from.address })
+	if first < 0 {
+		return nil, hinted(fmt.Errorf("no key of this home has the policy that %s began with, and offline no other can be looked up", from.address), "leave --offline out")
+	}
+	policy := from.known[first]
+	signer := ledger.Signer{Address: from.address, Policy: policy.Encode(), Sequence: f.number}
 	if f.send.sequence || f.send.validFor != 0 {
 		return nil, usage("--sequence and --valid-for need a node; offline give --sequence-number or --valid-until")
 	}
@@ -231,7 +236,7 @@ func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, f
 	if err != nil {
 		return nil, err
 	}
-	accounts := []client.SigningAccount{{Policy: from.Policy}}
+	accounts := []client.SigningAccount{{Policy: policy}}
 	encoded, err := client.WithFee(parameters, body, accounts)
 	if err != nil {
 		return nil, err

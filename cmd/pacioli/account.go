@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+)
+
+// An account and the key that signs for it are two things: the account keeps its address when its policy changes. The
+// wallet keeps no record of who signs for whom. The account's proven policy says it: of the keys in this home the one with
+// just that policy signs, unless --key names another.
+
+// payer is the account that a command acts for, and what this home knows of its keys.
+type payer struct {
+	address crypto.Address
+	known   []crypto.Policy // policies of keys of this home that the account may have
+	key     string          // the key that signs, when the user has named it
+}
+
+func keyFlag(f *pflag.FlagSet, key *string) {
+	f.StringVar(key, "key", "", "key that signs (default: the one of this home that the account's policy asks for)")
+}
+
+// payer reads what --from and --key say.
+func (c *cli) payer(from, key string) (payer, error) {
+	address, err := c.account("--from", from)
+	if err != nil {
+		return payer{}, err
+	}
+	p := payer{address: address, key: key}
+	if key != "" {
+		if _, err := c.key(key); err != nil {
+			return p, fmt.Errorf("--key: %w", err)
+		}
+	}
+	infos, err := c.usableKeys()
+	for _, k := range infos {
+		p.known = append(p.known, k.Policy)
+	}
+	return p, err
+}
+
+// usableKeys lists the keys of this home whose files can be read.
+func (c *cli) usableKeys() ([]keystore.Info, error) {
+	store, err := c.keys()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := store.List()
+	return slices.DeleteFunc(infos, func(k keystore.Info) bool { return k.Err != nil }), err
+}
+
+// keyFor chooses the key that signs for an account with a policy.
+func (c *cli) keyFor(p payer, account client.SigningAccount) (string, error) {
+	if p.key != "" {
+		return p.key, nil
+	}
+	infos, err := c.usableKeys()
+	if err != nil {
+		return "", err
+	}
+	hash := account.Policy.Hash()
+	if i := slices.IndexFunc(infos, func(k keystore.Info) bool { return k.Policy.Hash() == hash }); i >= 0 {
+		return infos[i].Name, nil
+	}
+	return "", &problem{err: fmt.Errorf("no key of this home signs for %s: its policy has version %d and hash %s", p.address, account.Version, hash), name: "key_not_found",
+		hint: "pacioli account show " + p.address.String() + " shows which keys it asks for; --key names one, pacioli tx build and tx sign take several"}
+}
+
+func (c *cli) accountCommand() *cobra.Command {
+	account := &cobra.Command{
+		Use: "account", Short: "Show accounts, and change the key of one", Args: cobra.NoArgs, Example: "  pacioli account show alice",
+		Long: `Show accounts, and change the key of one. An account keeps its address, its balances and its history when its key changes.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	account.AddCommand(c.accountShow(), c.accountRotate())
+	return account
+}
+
+// accountResult is an account as results show it.
+type accountResult struct {
+	Address       crypto.Address `json:"address"`
+	Name          string         `json:"name,omitempty"`
+	Registered    bool           `json:"registered"` // it has signed; before that its policy is the one that its address is the hash of
+	Sequence      uint64         `json:"sequence"`
+	PolicyVersion uint32         `json:"policy_version"`
+	PolicyHash    crypto.Hash    `json:"policy_hash"`
+	Threshold     uint32         `json:"threshold,omitempty"` // 0: the policy is not known here
+	Keys          []keyView      `json:"keys,omitempty"`
+	SignedBy      string         `json:"signed_by,omitempty"` // the key of this home that signs for it
+	Height        uint64         `json:"height"`
+	Time          string         `json:"time"`
+}
+
+func (r accountResult) text(w io.Writer) {
+	fmt.Fprintf(w, "account\t%s\n", named(r.Address, r.Name))
+	if !r.Registered {
+		fmt.Fprintf(w, "state\thas not signed yet\n")
+	}
+	fmt.Fprintf(w, "sequence\t%d\npolicy\tversion %d, %s\n", r.Sequence, r.PolicyVersion, r.PolicyHash)
+	if r.Threshold > 0 {
+		fmt.Fprintf(w, "threshold\t%d\n", r.Threshold)
+	}
+	for _, k := range r.Keys {
+		fmt.Fprintf(w, "public key\t%s %s, weight %d\n", k.Scheme, short(k.PublicKey), k.Weight)
+	}
+	if r.SignedBy != "" {
+		fmt.Fprintf(w, "signed by\tkey %s of this home\n", r.SignedBy)
+	}
+	fmt.Fprintf(w, "proven\tat height %d\n", r.Height)
+}
+
+func (c *cli) accountShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME|ADDRESS", Short: "Show an account's policy and which key signs for it, proven", Args: args("NAME|ADDRESS"),
+		Example: "  pacioli account show alice",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			address, err := c.account("account", args[0])
+			if err != nil {
+				return err
+			}
+			return c.online(cmd.Context(), sendFlags{timeout: readTimeout}, func(ctx context.Context, b provenBooks) error {
+				r, err := c.showAccount(ctx, b, address, 0)
+				if err != nil {
+					return err
+				}
+				return c.print(r, r.text)
+			})
+		},
+	}
+}
+
+// showAccount reads an account; height 0 is the newest.
+func (c *cli) showAccount(ctx context.Context, b provenBooks, address crypto.Address, height uint64) (accountResult, error) {
+	a, err := b.Account(ctx, address, height)
+	if err != nil {
+		return accountResult{}, err
+	}
+	r := accountResult{Address: address, Name: c.names()[address], Registered: a.Present, Sequence: a.Value.Sequence, PolicyVersion: a.Value.PolicyVersion,
+		PolicyHash: a.Value.Policy, Height: a.Height, Time: a.Time.UTC().Format(time.RFC3339Nano)}
+	infos, err := c.usableKeys()
+	if err != nil {
+		return r, err
+	}
+	policy, found := crypto.Policy{}, false
+	if i := slices.IndexFunc(infos, func(k keystore.Info) bool { return k.Policy.Hash() == a.Value.Policy }); i >= 0 {
+		policy, found, r.SignedBy = infos[i].Policy, true, infos[i].Name
+	} else if a.Present {
+		if policy, err = b.Policy(ctx, a.Value.Policy); err != nil {
+			return r, err
+		}
+		found = true
+	}
+	if found {
+		r.Threshold, r.Keys = policy.Threshold, keyViews(policy)
+	}
+	return r, nil
+}
+
+func (c *cli) accountRotate() *cobra.Command {
+	var from, key, to string
+	var s sendFlags
+	cmd := &cobra.Command{
+		Use: "rotate --from KEY|ADDRESS --to-key NEWKEY", Short: "Have another key sign for an account; its address stays", Args: args(),
+		Long: `Replace the policy of an account by that of another key of this home, which proves that it is there. Address, balances and
+sequence stay; everything that was signed with the old key and is not in a block yet is dead. From then on the new key signs
+for the old address: "pay --from" takes the old key's name, while its file is there, or the address.
+
+NEWKEY is also an account of its own, which this does not touch: what is paid to NEWKEY by name goes there. Both keys are
+needed, with the same passphrase when it comes from a file or the environment. Keep the old file or note the address;
+restoring an old backup of the key restores a key that signs for nothing.
+
+Doing it again when it is done changes nothing. JSON: as pacioli pay, or as pacioli account show when it was done already.`,
+		Example: "  pacioli keys new alice-2027 --scheme hybrid\n  pacioli account rotate --from alice --to-key alice-2027\n  pacioli pay --from alice --to bob 1 PAC",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			p, err := c.payer(from, key)
+			if err != nil {
+				return err
+			}
+			next, err := c.key(to)
+			if err != nil {
+				return fmt.Errorf("--to-key: %w", err)
+			}
+			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
+				account, err := b.Account(ctx, p.address, 0)
+				if err != nil {
+					return err
+				}
+				if account.Value.Policy == next.Policy.Hash() {
+					c.say("key %s signs for %s already", to, p.address)
+					r, err := c.showAccount(ctx, b, p.address, account.Height)
+					if err != nil {
+						return err
+					}
+					return c.print(r, r.text)
+				}
+				store, err := c.keys()
+				if err != nil {
+					return err
+				}
+				passphrase, err := c.passphrase(false)
+				if err != nil {
+					return err
+				}
+				signer, err := store.Unlock(to, passphrase)
+				if errors.Is(err, keystore.ErrPassphrase) {
+					err = fmt.Errorf("--to-key: %w", err)
+				}
+				if err != nil {
+					return err
+				}
+				op, err := client.NewSetPolicy(b.network().ID, p.address, account.Value.PolicyVersion, signer)
+				if err != nil {
+					return err
+				}
+				return c.carryOut(ctx, b, p, op, s)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "account whose key changes: a key of this home, or an address")
+	keyFlag(f, &key)
+	f.StringVar(&to, "to-key", "", "key of this home that signs from then on")
+	f.DurationVar(&s.validFor, "valid-for", 0, "after which the transaction is dead (default 5m)")
+	s.addWait(cmd)
+	_ = cmd.MarkFlagRequired("from")
+	_ = cmd.MarkFlagRequired("to-key")
+	return cmd
+}
