@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -80,7 +81,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		Dir: home.App(), Version: version, Logger: log, Mempool: c.pool(),
 		IdleBlockInterval: time.Duration(c.Consensus.IdleBlockInterval),
 		Store: store.Options{CacheBytes: int64(c.Store.CacheMB) << 20, TreeCacheNodes: c.Store.TreeCacheNodes, KeepVersions: c.Store.KeepVersions,
-			InitialHeight: uint64(doc.InitialHeight), OnFatal: func(err error) { n.fail(fmt.Errorf("the application's database failed: %w", err)) }},
+			InitialHeight: uint64(doc.InitialHeight), OnFatal: func(err error) { n.die(fmt.Errorf("the application's database failed: %w", err)) }},
 	})
 	if err != nil {
 		return err
@@ -94,7 +95,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	if err != nil {
 		return err
 	}
-	databases := cometdb.Provider(home.Data(), cometdb.Options{Logger: log, OnFatal: func(name string, err error) { n.fail(fmt.Errorf("CometBFT's database %s failed: %w", name, err)) }})
+	databases := cometdb.Provider(home.Data(), cometdb.Options{Logger: log, OnFatal: func(name string, err error) { n.die(fmt.Errorf("CometBFT's database %s failed: %w", name, err)) }})
 	defer func() { err = errors.Join(err, databases.Close()) }()
 	level, _ := logLevel(c.Log.CometBFT)
 	logger := cometLogger{log: log, level: level, stopped: func(cause string) { n.fail(fmt.Errorf("consensus has stopped: %s", cause)) }}
@@ -177,6 +178,16 @@ func (n *Node) fail(err error) {
 		n.failed <- err
 	})
 }
+
+// die ends the process at once, for a database that no longer knows what is on its disk: the goroutine that found out holds
+// the database's locks and will not give them back, so nothing can be closed. It is a crash, which the databases survive.
+func (n *Node) die(err error) {
+	n.log.Error("end the process at once; look at the disk, then start again", "err", err)
+	exit(1)
+}
+
+// exit is os.Exit but in tests.
+var exit = os.Exit
 
 // decided tells the guard whether a round of the present height has a decision. Consensus itself calls it, under its lock,
 // so its state is read as it stands.

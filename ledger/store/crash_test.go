@@ -209,7 +209,12 @@ func TestFaultAtEveryWrite(t *testing.T) {
 			o := o
 			o.FS = fs
 			var fatal atomic.Int32
-			o.OnFatal = func(error) { fatal.Add(1) }
+			died := make(chan struct{}) // a process would be ended now
+			o.OnFatal = func(error) {
+				if fatal.Add(1) == 1 {
+					close(died)
+				}
+			}
 			s := mustOpen(t, o)
 			var ops atomic.Int64
 			var failedOp atomic.Value
@@ -225,16 +230,34 @@ func TestFaultAtEveryWrite(t *testing.T) {
 			} else {
 				fs.set(hook, nil)
 			}
-			acked, started := uint64(crashFrom-1), uint64(crashFrom-1)
-			var failure error
-			for height := uint64(crashFrom); height <= crashTo && failure == nil; height++ {
-				_, failure = s.Stage(height, h.block(height), h.index(height), h.note(height))
-				if failure != nil {
-					break
+			var acked, started atomic.Uint64
+			acked.Store(crashFrom - 1)
+			started.Store(crashFrom - 1)
+			ended := make(chan error, 1)
+			go func() { // may stay in Pebble for ever once it has died
+				for height := uint64(crashFrom); height <= crashTo; height++ {
+					if _, err := s.Stage(height, h.block(height), h.index(height), h.note(height)); err != nil {
+						ended <- err
+						return
+					}
+					started.Store(height)
+					if err := commitOrPanic(s); err != nil {
+						ended <- err
+						return
+					}
+					acked.Store(height)
 				}
-				started = height
-				if failure = commitOrPanic(s); failure == nil {
-					acked = height
+				ended <- nil
+			}()
+			var failure error
+			returned := true
+			select {
+			case failure = <-ended:
+			case <-died:
+				select {
+				case failure = <-ended:
+				case <-time.After(50 * time.Millisecond):
+					failure, returned = s.failure(), false
 				}
 			}
 			op, hit := failedOp.Load().(string)
@@ -247,20 +270,22 @@ func TestFaultAtEveryWrite(t *testing.T) {
 				if fatal.Load() != 1 {
 					t.Fatalf("%s: OnFatal was called %d times", where, fatal.Load())
 				}
-				mustStayBroken(t, s, where)
 			} else {
 				survived++
 			}
+			sure := acked.Load() // before the disk is copied, as begun is read after
 			crashed := mem.CrashClone(full())
 			bare := mem.CrashClone(vfs.CrashCloneCfg{})
+			begun := started.Load()
+			if failure != nil && returned {
+				mustStayBroken(t, s, where)
+			}
 			fs.set(nil, nil)
-			if failure == nil {
-				_ = s.Close() // may report the failure that it outlived
-			} else {
-				closeWithin(s, 2*time.Second)
+			if returned {
+				closeWithin(s, 2*time.Second) // may report the failure that it outlived
 			}
 			for _, fs := range []*vfs.MemFS{crashed, bare} {
-				w.mustMatch(t, fs, o, acked, started, n%10 == 1)
+				w.mustMatch(t, fs, o, sure, begun, n%10 == 1)
 				if t.Failed() {
 					t.Fatal(where)
 				}

@@ -61,7 +61,11 @@ func (s *Store) pebbleOptions() *pebble.Options {
 }
 
 // pebbleLogger keeps Pebble quiet: its information goes to metrics, its errors to the log, and what it thinks should end
-// the process ends the store. Pebble expects Fatalf not to return; ours does, and every call after it gives ErrBroken.
+// the process ends the store.
+//
+// Pebble relies on Fatalf not returning. Were it to return after an edit of the manifest that is on the disk and was
+// reported as failed, Pebble would write the same table a second time, and no later start could compact the two. So the
+// calling goroutine stays here, with whatever locks it holds, until OnFatal has ended the process.
 type pebbleLogger struct{ s *Store }
 
 func (l pebbleLogger) Infof(string, ...any) {}
@@ -72,4 +76,5 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	l.s.fail(fmt.Errorf("database: "+format, args...))
+	select {}
 }

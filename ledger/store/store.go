@@ -98,8 +98,8 @@ type Options struct {
 	InitialHeight  uint64 // height of the first block, consensus; 0: 1. Read only before the first commit.
 
 	Logger *slog.Logger // nil: none
-	// OnFatal is told, once, of the failure that broke the store, from whatever goroutine found it. It should end the
-	// process; it must not call the store. nil: nobody is told, but calls give ErrBroken.
+	// OnFatal is told, once, of the failure that broke the store, from whatever goroutine found it. It must see to it that
+	// the process ends; it must not call the store, whose calls may never return from then on. nil: nobody is told.
 	OnFatal func(error)
 }
 

@@ -48,7 +48,7 @@ const (
 type Options struct {
 	FS      vfs.FS // nil: the operating system's
 	Logger  *slog.Logger
-	OnFatal func(name string, err error) // told once per database of the failure that broke it; must not call it
+	OnFatal func(name string, err error) // told once per database of the failure that broke it; must end the process, and not call the database
 }
 
 // Databases opens databases for node.NewNode and remembers them. Node.Stop leaves tx_index.db open, and a process that
@@ -161,14 +161,18 @@ func open(dir, name string, o Options) (*DB, error) {
 	return db, nil
 }
 
-// logger keeps Pebble quiet. Pebble expects Fatalf not to return; here it breaks the database, and every later call says so.
+// logger keeps Pebble quiet. Pebble relies on Fatalf not returning, so it breaks the database and then holds the goroutine
+// until OnFatal has ended the process: see pebbleLogger in ledger/store.
 type logger struct{ db *DB }
 
 func (l logger) Infof(string, ...any) {}
 func (l logger) Errorf(format string, args ...any) {
 	l.db.log.Error("database: "+fmt.Sprintf(format, args...), "db", l.db.name)
 }
-func (l logger) Fatalf(format string, args ...any) { l.db.fail(fmt.Errorf(format, args...)) }
+func (l logger) Fatalf(format string, args ...any) {
+	l.db.fail(fmt.Errorf(format, args...))
+	select {}
+}
 
 func (db *DB) fail(cause error) {
 	err := fmt.Errorf("%w: %s: %w", ErrBroken, db.name, cause)
