@@ -226,21 +226,20 @@ func TestSevenValidators(t *testing.T) {
 		t.Errorf("a payment without two thirds: exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 
-	// Back: two by `up`, one by hand.
-	x := p.begin("start", "--home", string(l.Home(6)))
-	p.want(0, "node0 runs already.*Try next", "up", "--dir", p.dir, "--detach")
+	// Back: by the command that a foreground `up` prints.
+	p.want(0, "Try next.*node0 runs already", "up", "--dir", p.dir, "--detach")
 	p.await("node6 to follow", 30*time.Second, func() bool { return p.run("health", "--node", "http://"+l.Nodes[6].RPC).code == 0 })
 	p.want(0, "committed", p.wallet("pay", "--from", "alice", "--to", "bob", "1", "PAC")...)
 
 	// One block back, and forth again.
-	if err := x.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := l.Signal(6, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	p.exits(x, 0, "stop node")
+	p.await("node6 to end", 20*time.Second, func() bool { _, ok := l.Running(6); return !ok })
 	p.want(0, `rolled back from height \d+ to \d+`, "rollback", "--home", string(l.Home(6)))
 	p.want(0, `rolled back from height \d+ to \d+`, "rollback", "--hard", "--home", string(l.Home(6)))
 	p.want(0, `findings +0`, "fsck", "--home", string(l.Home(6)))
-	p.begin("start", "--home", string(l.Home(6)))
+	p.want(0, "Try next", "up", "--dir", p.dir, "--detach")
 	p.await("node6 to follow", 30*time.Second, func() bool { return p.run("health", "--node", "http://"+l.Nodes[6].RPC).code == 0 })
 	same(p, l, 0, 6)
 }
@@ -311,7 +310,7 @@ func TestRefusals(t *testing.T) {
 	if err := os.Remove(home.Genesis()); err != nil {
 		t.Fatal(err)
 	}
-	p.want(1, `genesis.json: no such file`, "start", "--home", string(home))
+	p.want(1, `genesis.json is missing: get the genesis file`, "start", "--home", string(home))
 	for _, c := range []struct{ text, want string }{
 		{"{}", "genesis"},
 		{string(genesis[:len(genesis)/2]), "genesis"},
