@@ -59,6 +59,7 @@ func (c *directClient) CheckTxAsync(ctx context.Context, req *abci.RequestCheckT
 	}
 	r := abcicli.NewReqRes(request)
 	r.Response = response
+	r.Done() // the answer is there: whoever waits for it must not wait for ever
 	r.InvokeCallback()
 	return r, nil
 }

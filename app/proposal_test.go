@@ -72,6 +72,9 @@ func TestOwnProposalsAreAccepted(t *testing.T) {
 		}
 		commit(t, a)
 		commit(t, stranger)
+		if len(a.known) != 0 {
+			t.Fatalf("height %d: %d proposals kept after the decision", b.height, len(a.known))
+		}
 		b = b.next(time.Duration(rng.IntN(3000)) * time.Millisecond)
 	}
 	if proposed < 500 {
@@ -266,7 +269,8 @@ func TestEvidence(t *testing.T) {
 					}
 					b.evidence = append(b.evidence, m)
 				}
-				if !accepted(t, a, b) {
+				// Another round's proposal without the evidence is another block.
+				if !accepted(t, a, block{height: b.height, time: b.time}) || !accepted(t, a, b) {
 					t.Fatal("rejected")
 				}
 				answer := finalize(t, a, b)
@@ -378,7 +382,8 @@ func TestInitChainAgain(t *testing.T) {
 	a := open(t, vfs.NewMem(), nil)
 	defer closeApp(t, a)
 	initialise(t, a, other)
-	b := block{height: 1, time: w.doc.GenesisTime}
+	// A liar is in both sets of validators, so that the outcomes differ.
+	b := block{height: 1, time: w.doc.GenesisTime, evidence: []abci.Misbehavior{{Type: abci.MisbehaviorType_DUPLICATE_VOTE, Validator: abci.Validator{Address: w.doc.Validators[0].Address}}}}
 	if !accepted(t, a, b) {
 		t.Fatal("rejected")
 	}

@@ -83,7 +83,7 @@ func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entr
 
 // Undo returns the deletions of the rows of the newest block, for a rollback.
 func Undo(r Reader, height uint64, network crypto.Hash, params ledger.Parameters) ([]ledger.Write, error) {
-	txs, err := Block(r, height)
+	txs, _, err := block(r, height) // what was left out was no transaction, and has no other row
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func Undo(r Reader, height uint64, network crypto.Hash, params ledger.Parameters
 			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
 			return nil
 		})
-		if err != nil && err != errEnough {
+		if err != nil && !errors.Is(err, errEnough) {
 			return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
 		}
 	}
@@ -151,23 +151,32 @@ func position(r Reader, kind byte, name crypto.Hash) (Position, bool, error) {
 	return Position{binary.BigEndian.Uint64(v), binary.BigEndian.Uint32(v[8:])}, true, nil
 }
 
-// Block returns all transactions of a block in their order.
+// Block returns all transactions of a block in their order; the error is ErrOmitted when not all of it is kept.
 func Block(r Reader, height uint64) ([]Tx, error) {
-	var txs []Tx
+	txs, omitted, err := block(r, height)
+	if err == nil && omitted >= 0 {
+		return nil, fmt.Errorf("reading the index of block %d: %w: transaction %d", height, ErrOmitted, omitted)
+	}
+	return txs, err
+}
+
+// block is Block, and names a transaction whose bytes are left out; -1: there is none.
+func block(r Reader, height uint64) (txs []Tx, omitted int, err error) {
+	omitted = -1
 	start := append([]byte{rowTx}, appendPosition(nil, Position{Height: height})...)
 	end := append([]byte{rowTx}, appendPosition(nil, Position{Height: height + 1})...)
-	err := r.Range(start, end, false, func(_, value []byte) error {
+	err = r.Range(start, end, false, func(_, value []byte) error {
 		c := canonical.NewReader(append([]byte(nil), value...))
 		txs = append(txs, Tx{Raw: c.Bytes(1, "raw", ledger.MaxTxBytes), Code: c.Uint32(2, "code"), Data: c.Bytes(3, "data", 1<<20)})
 		if c.Bool(4, "omitted") {
-			return fmt.Errorf("%w: transaction %d", ErrOmitted, len(txs)-1)
+			omitted = len(txs) - 1
 		}
 		return c.Close()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the index of block %d: %w", height, err)
+		return nil, omitted, fmt.Errorf("reading the index of block %d: %w", height, err)
 	}
-	return txs, nil
+	return txs, omitted, nil
 }
 
 // Entries returns up to limit encoded journal entries of a line from number on, ascending. The caller bounds limit.

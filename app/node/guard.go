@@ -93,7 +93,7 @@ func (g *guard) SignVote(chainID string, vote *cmtproto.Vote) error {
 	if err := g.PrivValidator.SignVote(chainID, vote); err != nil {
 		return err
 	}
-	if precommit {
+	if precommit && g.look != 0 {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.own[vote.Height] = append(g.own[vote.Height], bytes.Clone(vote.Signature))

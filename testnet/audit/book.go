@@ -276,6 +276,12 @@ func (b *book) signed(tx *ledger.Tx) (cost int64, err error) {
 			account = &bookAccount{policy: policy}
 			b.accounts[s.Address] = account
 		}
+		if len(s.Policy) != 0 {
+			if crypto.DomainAddress.Hash(s.Policy) != account.policy.Hash() {
+				return 0, fmt.Errorf("%s brings another policy than its account has", s.Address)
+			}
+			cost += keysCost(account.policy) // registration of its keys, each time that they are brought
+		}
 		message := ledger.Preimage(b.network, tx.BodyBytes(), account.version)
 		weight := uint32(0)
 		for ; w < len(tx.Witnesses) && tx.Witnesses[w].Signer == uint32(i); w++ {
@@ -300,12 +306,17 @@ func (b *book) signed(tx *ledger.Tx) (cost int64, err error) {
 			if err != nil {
 				return 0, fmt.Errorf("new policy: %w", err)
 			}
-			for _, k := range policy.Keys {
-				cost += verificationCost[k.Scheme]
-			}
+			cost += 2 * keysCost(policy) // registration and proof of possession
 		}
 	}
 	return cost, nil
+}
+
+func keysCost(p crypto.Policy) (cost int64) {
+	for _, k := range p.Keys {
+		cost += verificationCost[k.Scheme]
+	}
+	return cost
 }
 
 // operation takes effect, and returns how to take it back.
