@@ -44,7 +44,7 @@ type Node struct {
 
 	advanced atomic.Int64 // Unix nanoseconds at which the height was last seen to rise
 	height   atomic.Uint64
-	risen    atomic.Bool // a block was committed since the start; a node that only has old ones may be alone
+	begun    atomic.Uint64 // height at the start: a node that has only what it had then may be alone
 
 	failOnce sync.Once
 	failed   chan error // the first fatal failure
@@ -122,13 +122,14 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return fmt.Errorf("preparing CometBFT's RPC: %w", err)
 	}
 	n.consensus = n.environment.ConsensusState.(*consensus.State) // a node's is always this one; a panic says that CometBFT has changed
+	n.begun.Store(n.app.Last().Height)                            // with what was replayed
+	n.height.Store(n.begun.Load())
 	if n.server, err = n.serve(); err != nil {
 		return err
 	}
 	defer n.server.close()
 	log.Info("start node", "home", string(home), "chain", doc.ChainID, "height", n.app.Store().Height(), "node_id", string(nodeKey.ID()),
 		"validator", publicKey.Address().String(), "key_type", publicKey.Type(), "rpc", n.server.address, "p2p", c.P2P.Listen, "version", version)
-	n.height.Store(n.app.Last().Height) // what was replayed is no rise
 	if err := n.comet.Start(); err != nil {
 		return fmt.Errorf("starting the consensus node: %w", err)
 	}
@@ -249,7 +250,6 @@ func (n *Node) watch(ctx context.Context) {
 		case <-tick.C:
 			if h := n.app.Last().Height; h != n.height.Load() {
 				n.height.Store(h)
-				n.risen.Store(true)
 				n.advanced.Store(time.Now().UnixNano())
 			}
 		}
