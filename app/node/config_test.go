@@ -14,6 +14,8 @@ import (
 	"github.com/cometbft/cometbft/privval"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
+
+	"github.com/pacioli-ledger/pacioli/genesis"
 )
 
 // TestConfigRoundTrip: what is written is read again, for each key by file, by variable and by flag, with another value
@@ -235,7 +237,7 @@ func TestHome(t *testing.T) {
 	for _, kind := range []string{KeyEd25519, KeyMLDSA65} {
 		h := Home(filepath.Join(t.TempDir(), "home"))
 		v, err := NewHome(h, DefaultConfig(), kind)
-		if err != nil || v.PubKey.Type() != kind || v.Power != 1 || !bytes.Equal(v.Address, v.PubKey.Address()) {
+		if err != nil || v.PubKey.Type() != kind || v.Power != genesis.EqualPower || !bytes.Equal(v.Address, v.PubKey.Address()) {
 			t.Fatalf("%+v: %v", v, err)
 		}
 		pv, err := h.loadValidator()

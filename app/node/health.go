@@ -43,8 +43,8 @@ func (n *Node) Health(kind int) Health {
 		if lag := time.Duration(n.config.RPC.ReadyLag); since > lag {
 			bad("no block was committed for %s (limit %s): fewer than two thirds of the voting power are connected, or this node is cut off", since.Round(time.Second), lag)
 		}
-		if h.Height == 0 {
-			bad("no block was committed yet")
+		if h.Height <= n.begun.Load() {
+			bad("no block was committed since the node has started")
 		}
 	case healthStartup:
 		if h.Height == 0 {

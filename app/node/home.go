@@ -16,6 +16,8 @@ import (
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
+
+	"github.com/pacioli-ledger/pacioli/genesis"
 )
 
 // Home is a node's folder. It is laid out as CometBFT's tools expect it:
@@ -99,7 +101,7 @@ func NewHome(h Home, c Config, keyType string) (types.GenesisValidator, error) {
 	}
 	pv := privval.NewFilePV(key, h.ValidatorKey(), h.SignState())
 	pv.Save()
-	return types.GenesisValidator{Address: key.PubKey().Address(), PubKey: key.PubKey(), Power: 1, Name: c.Node.Moniker}, nil
+	return types.GenesisValidator{Address: key.PubKey().Address(), PubKey: key.PubKey(), Power: genesis.EqualPower, Name: c.Node.Moniker}, nil
 }
 
 // SaveConfig writes the configuration, over one that is there.

@@ -45,6 +45,7 @@ type Node struct {
 
 	advanced atomic.Int64 // Unix nanoseconds at which the height was last seen to rise
 	height   atomic.Uint64
+	begun    atomic.Uint64 // height at the start: a node that has only what it had then may be alone
 
 	failOnce sync.Once
 	failed   chan error // the first fatal failure
@@ -122,6 +123,8 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return fmt.Errorf("preparing CometBFT's RPC: %w", err)
 	}
 	n.consensus = n.environment.ConsensusState.(*consensus.State) // a node's is always this one; a panic says that CometBFT has changed
+	n.begun.Store(n.app.Last().Height)                            // with what was replayed
+	n.height.Store(n.begun.Load())
 	if n.server, err = n.serve(); err != nil {
 		return err
 	}

@@ -32,12 +32,15 @@ type program struct {
 	dir  string
 }
 
-func newProgram(t *testing.T) program {
-	t.Helper()
+// TestNetworks runs the tests of this file with one binary.
+func TestNetworks(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs a network")
+		t.Skip("runs networks")
 	}
-	return program{t, filepath.Join(build(t), "pacioli"), filepath.Join(t.TempDir(), "network")}
+	path := filepath.Join(build(t), "pacioli")
+	for name, test := range map[string]func(program){"foreground": upInForeground, "seven": sevenValidators, "refusals": refusals} {
+		t.Run(name, func(t *testing.T) { test(program{t, path, filepath.Join(t.TempDir(), "network")}) })
+	}
 }
 
 // result is how a command ended.
@@ -168,29 +171,28 @@ func status(p program, nodes ...string) (s client.Status) {
 	return s
 }
 
-// TestUpInForeground runs a network of one in the foreground and ends it both ways; the same folder goes on with its books.
-func TestUpInForeground(t *testing.T) {
-	p := newProgram(t)
+// upInForeground runs a network of one in the foreground and ends it both ways; the same folder goes on with its books.
+func upInForeground(p program) {
 	var height uint64
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		x := p.begin("up", "--dir", p.dir, "--validators", "1")
 		p.await("the welcome", time.Minute, func() bool { return strings.Contains(x.said(), "Ctrl-C ends the network") })
 		l, err := testnet.OpenLocal(p.dir)
 		if err != nil {
-			t.Fatal(err)
+			p.Fatal(err)
 		}
 		if now := status(p); now.Height <= height || now.MayFail != 0 || len(now.Validators) != 1 {
-			t.Errorf("after height %d: %+v", height, now)
+			p.Errorf("after height %d: %+v", height, now)
 		} else {
 			height = now.Height
 		}
 		p.want(0, `^9\d{5}\.\d+ +PAC`, p.wallet("balance", "alice")...) // paid bob 10 and a fee
 		if err := x.cmd.Process.Signal(s); err != nil {
-			t.Fatal(err)
+			p.Fatal(err)
 		}
 		p.exits(x, 0, "stop the nodes")
 		if node, ok := l.Running(0); ok {
-			t.Fatalf("after %s process %d still runs", s, node.PID)
+			p.Fatalf("after %s process %d still runs", s, node.PID)
 		}
 	}
 	p.want(1, "has 1 validators: leave --validators out", "up", "--dir", p.dir, "--validators", "4")
@@ -198,10 +200,9 @@ func TestUpInForeground(t *testing.T) {
 	p.want(1, "reading the network.*hint: --dir names", "down", "--dir", filepath.Join(p.dir, "wallet"))
 }
 
-// TestSevenValidators is a larger network with keys of both kinds in its set: two may fail, a third stops it, their restart
+// sevenValidators is a larger network with keys of both kinds in its set: two may fail, a third stops it, their restart
 // by the command that `up` prints heals it, and a rolled back node comes to the same state as the others.
-func TestSevenValidators(t *testing.T) {
-	p := newProgram(t)
+func sevenValidators(p program) {
 	l := p.detached("--validators", "7", "--validator-key-type", "ed25519,ml_dsa_65")
 	s := status(p)
 	kinds := map[string]int{}
@@ -209,38 +210,37 @@ func TestSevenValidators(t *testing.T) {
 		kinds[v.KeyType]++
 	}
 	if kinds["ed25519"] != 4 || kinds["ml_dsa_65"] != 3 {
-		t.Fatalf("validators' keys: %v", kinds)
+		p.Fatalf("validators' keys: %v", kinds)
 	}
 	for _, i := range []int{5, 6} {
 		if err := l.Signal(i, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
+			p.Fatal(err)
 		}
 	}
 	// Four ed25519 and one ml_dsa_65 are left: nothing is final without the post-quantum signature.
 	p.want(0, "committed.*proof +header", p.wallet("pay", "--from", "alice", "--to", "bob", "1", "PAC")...)
 	p.await("two to count as offline", 30*time.Second, func() bool { return status(p).MayFail == 0 })
 	if err := l.Signal(4, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	if r := p.run(p.wallet("pay", "--from", "alice", "--to", "bob", "1", "PAC", "--timeout", "3s")...); r.code != 4 && r.code != 1 {
-		t.Errorf("a payment without two thirds: exit code %d\n%s%s", r.code, r.out, r.err)
+		p.Errorf("a payment without two thirds: exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 
-	// Back: two by `up`, one by hand.
-	x := p.begin("start", "--home", string(l.Home(6)))
-	p.want(0, "node0 runs already.*Try next", "up", "--dir", p.dir, "--detach")
+	// Back: by the command that a foreground `up` prints.
+	p.want(0, "Try next.*node0 runs already", "up", "--dir", p.dir, "--detach")
 	p.await("node6 to follow", 30*time.Second, func() bool { return p.run("health", "--node", "http://"+l.Nodes[6].RPC).code == 0 })
 	p.want(0, "committed", p.wallet("pay", "--from", "alice", "--to", "bob", "1", "PAC")...)
 
 	// One block back, and forth again.
-	if err := x.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	if err := l.Signal(6, syscall.SIGTERM); err != nil {
+		p.Fatal(err)
 	}
-	p.exits(x, 0, "stop node")
+	p.await("node6 to end", 20*time.Second, func() bool { _, ok := l.Running(6); return !ok })
 	p.want(0, `rolled back from height \d+ to \d+`, "rollback", "--home", string(l.Home(6)))
 	p.want(0, `rolled back from height \d+ to \d+`, "rollback", "--hard", "--home", string(l.Home(6)))
 	p.want(0, `findings +0`, "fsck", "--home", string(l.Home(6)))
-	p.begin("start", "--home", string(l.Home(6)))
+	p.want(0, "Try next", "up", "--dir", p.dir, "--detach")
 	p.await("node6 to follow", 30*time.Second, func() bool { return p.run("health", "--node", "http://"+l.Nodes[6].RPC).code == 0 })
 	same(p, l, 0, 6)
 }
@@ -257,17 +257,16 @@ func same(p program, l *testnet.Local, i, j int) {
 	})
 }
 
-// TestRefusals: what a node does not start on, each with exit code 1 and a text that says what to do, while the network
+// refusals: what a node does not start on, each with exit code 1 and a text that says what to do, while the network
 // goes on. Its validators have ML-DSA keys, and it is stopped and started as a whole.
-func TestRefusals(t *testing.T) {
-	p := newProgram(t)
+func refusals(p program) {
 	l := p.detached("--validators", "4", "--validator-key-type", "ml_dsa_65")
 	p.want(0, "node0 ended.*node3 ended", "down", "--dir", p.dir)
 	p.want(0, "no node was running", "down", "--dir", p.dir)
 	p.want(0, "Try next", "up", "--dir", p.dir, "--detach")
 	p.want(0, `^\d+\.\d+ +PAC.*proven at height`, p.wallet("balance", "bob")...)
 	if s := status(p); s.Validators[0].KeyType != "ml_dsa_65" || s.MayFail != 1 {
-		t.Errorf("status: %+v", s)
+		p.Errorf("status: %+v", s)
 	}
 
 	home := l.Home(3)
@@ -275,7 +274,7 @@ func TestRefusals(t *testing.T) {
 	p.want(1, "in use by another process", "fsck", "--home", string(home))
 	p.want(1, "in use by another process", "rollback", "--home", string(home))
 	if err := l.Signal(3, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	p.await("node3 to end", 20*time.Second, func() bool { _, ok := l.Running(3); return !ok })
 
@@ -286,12 +285,12 @@ func TestRefusals(t *testing.T) {
 	// Settings.
 	config, err := os.ReadFile(home.Config())
 	if err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	set := func(text string) {
-		t.Helper()
+		p.Helper()
 		if err := os.WriteFile(home.Config(), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			p.Fatal(err)
 		}
 	}
 	set(strings.Replace(string(config), "moniker", "monicker", 1))
@@ -306,49 +305,48 @@ func TestRefusals(t *testing.T) {
 	// Genesis: missing, broken, of another network; one that only reads does no harm.
 	genesis, err := os.ReadFile(home.Genesis())
 	if err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	if err := os.Remove(home.Genesis()); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
-	p.want(1, `genesis.json: no such file`, "start", "--home", string(home))
+	p.want(1, `genesis.json is missing: get the genesis file`, "start", "--home", string(home))
 	for _, c := range []struct{ text, want string }{
 		{"{}", "genesis"},
 		{string(genesis[:len(genesis)/2]), "genesis"},
 		{strings.Replace(string(genesis), `"local-1"`, `"local-2"`, 1), `belongs to chain local-1, network .* describes chain local-2, network .*: choose the right --home`},
 	} {
 		if err := os.WriteFile(home.Genesis(), []byte(c.text), 0o600); err != nil {
-			t.Fatal(err)
+			p.Fatal(err)
 		}
 		p.want(1, c.want, "start", "--home", string(home))
 	}
 	if err := os.WriteFile(home.Genesis(), genesis, 0o400); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	if err := os.Chmod(home.Genesis(), 0o400); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 
 	// The sign state is never made anew.
-	state, err := os.ReadFile(home.SignState())
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Remove(home.SignState()); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	p.want(1, "is missing beside the validator's key: without it the key could sign twice", "start", "--home", string(home))
 	if err := os.WriteFile(home.SignState(), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	p.want(1, "want height, round and step of the last signature", "start", "--home", string(home))
-	if err := os.WriteFile(home.SignState(), state, 0o600); err != nil {
-		t.Fatal(err)
+	// It is lost for good: the runbook's way back.
+	lost := fmt.Appendf(nil, `{"height":"%d","round":0,"step":3}`, status(p, l.URLs()[0]).Height+1)
+	if err := os.WriteFile(home.SignState(), lost, 0o600); err != nil {
+		p.Fatal(err)
 	}
 
 	// After all of it the node goes on where it was.
 	p.begin("start", "--home", string(home))
 	p.await("node3 to follow", 30*time.Second, func() bool { return p.run("health", "--node", "http://"+l.Nodes[3].RPC).code == 0 })
+	p.await("node3 to sign again", 30*time.Second, func() bool { return status(p).MayFail == 1 })
 	same(p, l, 0, 3)
 	p.files(l)
 }

@@ -201,7 +201,7 @@ func readValidators(files []string) ([]types.GenesisValidator, error) {
 		if err := cmtjson.Unmarshal([]byte(v.Genesis), &key); err != nil {
 			return nil, fmt.Errorf("%s: field genesis: %w", path, err)
 		}
-		list = append(list, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: 1})
+		list = append(list, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: genesis.EqualPower})
 	}
 	return list, nil
 }

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
+	"strings"
 	"time"
 
-	"github.com/cometbft/cometbft/cmd/cometbft/commands/debug"
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/app/node"
@@ -213,9 +216,77 @@ func (c *cli) healthCommand() *cobra.Command {
 	}
 }
 
-// debugCommand is CometBFT's own: it collects what its maintainers ask for.
+// debugPages are what a report to the maintainers needs of a running node. None of them shows a key.
+var debugPages = []string{"readyz", "status", "net_info", "dump_consensus_state", "consensus_params", "unconfirmed_txs"}
+
+// maxDebugPage bounds one of them, in bytes.
+const maxDebugPage = 64 << 20
+
+// debugCommand collects what maintainers ask for. CometBFT's own command writes a configuration of its own into the home,
+// and panics without its global settings.
 func (c *cli) debugCommand() *cobra.Command {
-	cmd := debug.DebugCmd
-	cmd.Short = "Collect a node's data for a report to CometBFT's maintainers"
+	var out string
+	cmd := &cobra.Command{
+		Use: "debug --out FILE", Short: "Collect a running node's state into a .zip, for a report", Args: args(),
+		Long: `Collect what a running node says of itself, its peers and its consensus, the configuration of this home and the version of
+this program into a .zip, for a report to the maintainers. No key goes in; addresses of peers do. Add the log yourself.`,
+		Example: "  pacioli debug --home /srv/pacioli --node http://127.0.0.1:26657 --out report.zip",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := os.Lstat(out); err == nil {
+				return usage("--out %s exists", out)
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
+			defer cancel()
+			var content bytes.Buffer
+			z := zip.NewWriter(&content)
+			add := func(name string, text []byte) {
+				if w, err := z.Create(name); err == nil {
+					_, _ = w.Write(text) // to memory
+				}
+			}
+			answered := 0
+			for _, page := range debugPages {
+				text, err := fetch(ctx, strings.TrimSuffix(c.nodes[0], "/")+"/"+page)
+				if err != nil {
+					text = []byte(err.Error()) // that it does not answer is worth reporting
+				} else {
+					answered++
+				}
+				add(page+".json", text)
+			}
+			if config, err := os.ReadFile(node.Home(c.home).Config()); err == nil {
+				add(node.ConfigFile, config)
+			}
+			add("version.txt", []byte(version+"\n"))
+			if err := z.Close(); err != nil {
+				return fmt.Errorf("packing: %w", err)
+			}
+			if err := writeFile(out, content.Bytes()); err != nil {
+				return err
+			}
+			result := struct {
+				File     string `json:"file"`
+				Answered int    `json:"answered"` // pages that the node has given
+			}{out, answered}
+			return c.print(result, func(w io.Writer) {
+				fmt.Fprintf(w, "wrote %s, with %d of %d pages of %s\n", out, answered, len(debugPages), c.nodes[0])
+			})
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write; it must not exist")
+	_ = cmd.MarkFlagRequired("out")
 	return cmd
+}
+
+func fetch(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	return io.ReadAll(io.LimitReader(response.Body, maxDebugPage))
 }

@@ -172,7 +172,7 @@ func (c *cli) up(ctx context.Context, l *testnet.Local, created, detach bool) er
 				c.say("no node is left")
 				return nil
 			}
-			c.say("%d of %d still run; start it again in another terminal: %s start --home %s", running, len(l.Nodes), program, l.Home(e.i))
+			c.say("%d of %d still run; start it again from another terminal: %s up --detach --dir %s", running, len(l.Nodes), program, l.Dir)
 		}
 	}
 }
