@@ -145,7 +145,7 @@ func newWorld(t testing.TB, powers ...int64) *world {
 	var validators []types.GenesisValidator
 	for i, power := range w.powers {
 		seed := sha256.Sum256(fmt.Appendf(nil, "validator %d", i))
-		v := types.GenesisValidator{Power: power}
+		v := types.GenesisValidator{Power: power * genesisfile.EqualPower}
 		if i%2 == 0 {
 			v.PubKey = cmted25519.GenPrivKeyFromSecret(seed[:]).PubKey()
 		} else {
