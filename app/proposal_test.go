@@ -14,6 +14,7 @@ import (
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
+	genesisfile "github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
@@ -254,7 +255,7 @@ func TestEvidence(t *testing.T) {
 		"all at once":                {[]int64{1, 1, 1, 1}, [][]piece{{{0, 1}, {1, 1}, {2, 1}, {3, 1}}}, 1},
 		"all, one after the other":   {[]int64{1, 2, 3, 4}, [][]piece{{{3, 1}}, {{2, 1}}, {{1, 1}}, {{0, 1}}, {{0, 1}}}, 1},
 		"the only one":               {[]int64{5}, [][]piece{{{0, 1}, {0, 1}}}, 1},
-		"nearly all power":           {[]int64{1 << 50, 1, 1}, [][]piece{{{0, 1}}}, 2},
+		"nearly all power":           {[]int64{ledger.MaxValidatorPower / genesisfile.EqualPower, 1, 1}, [][]piece{{{0, 1}}}, 2},
 		"future and odd heights":     {[]int64{1, 1, 1, 1}, [][]piece{{{0, math.MaxInt64}, {1, 0}, {2, -5}}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
