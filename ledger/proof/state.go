@@ -13,8 +13,8 @@ import (
 const (
 	// MaxState bounds the encoding of a State in bytes. An absence carries two neighbours; each has at most maxDepth
 	// levels of at most 12+33 bytes before and 33 behind the child and 8 of protobuf (5.5 KB together), its key and its
-	// value. 64 KiB leave 26 KB for each neighbour's value, far above the largest that the ledger writes.
-	MaxState = 64 << 10
+	// value. The largest value that the ledger writes is the row of 100 ML-DSA validators, 197 kB: two of them fit.
+	MaxState = 512 << 10
 	// maxSimple bounds the proof from a tree's root to the AppHash: maxSimpleDepth levels of at most 33+32+8 bytes, and a
 	// leaf below 100 bytes, make 700; the rest is room for more trees.
 	maxSimple = 2 << 10
