@@ -61,6 +61,7 @@ type App struct {
 	store   *store.Store
 	pool    *mempool.Pool
 	checked *signature.Cache
+	queries chan struct{}   // a place for each query that is being answered
 	done    context.Context // ends the wait for a first transaction when the application closes
 	close   context.CancelFunc
 
@@ -114,6 +115,9 @@ func New(o Options) (*App, error) {
 		return nil, fmt.Errorf("opening the application's database %s: %w", o.Dir, err)
 	}
 	a := &App{o: o, log: o.Logger, store: s, checked: signature.NewCache(o.SignatureCache), known: map[crypto.Hash]*outcome{}}
+	// A proof reads a few dozen tree nodes or hashes a whole block: more at once than this would only take the processors
+	// from consensus. The others wait.
+	a.queries = make(chan struct{}, 4*runtime.GOMAXPROCS(0))
 	a.done, a.close = context.WithCancel(context.Background())
 	if h := s.Height(); h != 0 {
 		note, err := s.Note(h)

@@ -32,13 +32,19 @@ func refuse(code uint32, format string, args ...any) error {
 
 // Query answers from committed state; package query lists the paths. Answers without proof are this node's word: the
 // client package verifies everything that it hands out.
-func (a *App) Query(_ context.Context, req *abci.RequestQuery) (answer *abci.ResponseQuery, err error) {
+func (a *App) Query(ctx context.Context, req *abci.RequestQuery) (answer *abci.ResponseQuery, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			a.log.Error("query made the node panic: report this as a defect", "path", req.Path, "data", fmt.Sprintf("%x", req.Data), "panic", r, "stack", string(debug.Stack()))
 			answer, err = &abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: "the node failed to answer"}, nil
 		}
 	}()
+	select {
+	case a.queries <- struct{}{}:
+		defer func() { <-a.queries }()
+	case <-ctx.Done():
+		return &abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: "the node is busy with other queries"}, nil
+	}
 	answer = &abci.ResponseQuery{Codespace: query.Codespace, Key: req.Data}
 	if err := a.answer(req, answer); err != nil {
 		*answer = abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: err.Error(), Key: req.Data}
