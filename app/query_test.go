@@ -318,3 +318,20 @@ func TestCallsRunTogether(t *testing.T) {
 	}
 	audit(t, a)
 }
+
+// Queries beyond the bound wait for a place, and give up with whoever asked.
+func TestQueriesWait(t *testing.T) {
+	_, a, _ := started(t, 1)
+	for range cap(a.queries) {
+		a.queries <- struct{}{}
+	}
+	gone, cancel := context.WithCancel(background)
+	cancel()
+	if r := must[*abci.ResponseQuery](t)(a.Query(gone, &abci.RequestQuery{Path: query.PathNetwork})); r.Code != query.Failed {
+		t.Errorf("a query beyond the bound is answered with code %d", r.Code)
+	}
+	<-a.queries
+	if r := must[*abci.ResponseQuery](t)(a.Query(background, &abci.RequestQuery{Path: query.PathNetwork})); r.Code != 0 || len(a.queries) != cap(a.queries)-1 {
+		t.Errorf("with one place free: code %d, %d places taken", r.Code, len(a.queries))
+	}
+}
