@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -168,7 +169,15 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 		rand.Read(nonce[:]) // never errs
 	}
 	path := filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the outbox: %w", err)
+	}
 	if idempotent {
+		release, err := c.lockNonce(ctx, nonce)
+		if err != nil {
+			return err
+		}
+		defer release()
 		earlier, err := c.outbox(path)
 		if err != nil {
 			return err
@@ -202,9 +211,6 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("making the outbox: %w", err)
-	}
 	if err := writeFile(path, content); err != nil {
 		return err
 	}
@@ -218,6 +224,35 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 		}
 	}
 	return err
+}
+
+// lockNonce keeps two processes that were given one nonce at the same moment from both finding no earlier attempt, and
+// sending two transactions that differ in their times. The lock is on one of 256 files, so that they do not pile up.
+func (c *cli) lockNonce(ctx context.Context, nonce [16]byte) (release func(), err error) {
+	path := filepath.Join(c.home, "outbox", fmt.Sprintf(".lock-%02x", nonce[0]))
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the outbox: %w", err)
+	}
+	for waited := false; ; waited = true {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("locking the outbox: %w", err)
+		}
+		if !waited {
+			c.say("waiting for another process that sends from this outbox")
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, hinted(fmt.Errorf("another process holds %s: %w", path, ctx.Err()), "nothing was sent by this one; run it again")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // outbox reads an earlier attempt; nil when there is none.
