@@ -28,6 +28,9 @@ const (
 	benchAccounts = 400
 	// benchFee is a max_fee that covers 100 transfers: 100 + 10,400 bytes + 100*20 + 5*10 base units are 12,550.
 	benchFee = 100_000
+	// benchSpread is the number of seconds over which the ends of validity are spread: with the five minutes of a client they
+	// stay within the replay window of ten.
+	benchSpread = 240
 	// benchConnections bounds the submissions under way: 64 at each node, which has a limit of 900 connections.
 	benchConnections = 256
 	// benchPatience is how long one measurement may take before it is given up: several times what it takes on two cores.
@@ -110,6 +113,7 @@ type signed struct {
 func (p *payments) sign(b *testing.B, n, transfers int, first bool) []signed {
 	b.Helper()
 	list := make([]signed, n)
+	// As if they had been signed over benchSpread: the ledger remembers 65,536 nonces for each second of valid_until.
 	until := uint64(time.Now().Add(client.DefaultValidFor).Unix())
 	for i := range list {
 		payer := p.payers[i%len(p.payers)]
@@ -119,7 +123,7 @@ func (p *payments) sign(b *testing.B, n, transfers int, first bool) []signed {
 		if first {
 			signer.Policy = payer.Policy().Encode()
 		}
-		body := ledger.Body{Signers: []ledger.Signer{signer}, ValidUntil: until, MaxFee: ledger.Units(benchFee)}
+		body := ledger.Body{Signers: []ledger.Signer{signer}, ValidUntil: until + uint64(i%benchSpread), MaxFee: ledger.Units(benchFee)}
 		for j := range transfers {
 			to := p.payers[(i+1+j)%len(p.payers)]
 			body.Operations = append(body.Operations, &ledger.Transfer{To: to.Address(), Asset: p.asset, Amount: ledger.Units(1)})
