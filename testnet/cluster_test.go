@@ -51,7 +51,7 @@ func startNode(home node.Home) int {
 }
 
 // number reads a setting of the tests from the environment.
-func number(t *testing.T, name string, value uint64) uint64 {
+func number(t testing.TB, name string, value uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {
@@ -78,7 +78,7 @@ const heals = 15 * time.Second
 
 // cluster is a network of processes under test.
 type cluster struct {
-	*testing.T
+	testing.TB
 	local  *Local
 	doc    *types.GenesisDoc
 	client *client.Client
@@ -88,8 +88,20 @@ type cluster struct {
 	factor time.Duration
 }
 
-// newCluster makes a network of four and does not start it. PACIOLI_KEEP names a folder in which its own is kept.
+// newCluster makes a network of four for kills and does not start it.
 func newCluster(t *testing.T, keyType string, payers []*load.Payer) *cluster {
+	t.Helper()
+	return openCluster(t, LocalOptions{Validators: 4, KeyType: keyType, ChainID: "chaos", Accounts: load.Addresses(payers), Funds: 1e12,
+		Configure: func(_ int, c *node.Config) {
+			// Blocks as fast as they come would keep two cores busy with empty work.
+			c.Consensus.TimeoutCommit = node.Duration(100 * time.Millisecond)
+			// A dead proposer's turn takes half of what it takes by default, so that more kills fit into the time.
+			c.Consensus.TimeoutPropose, c.Consensus.IdleBlockInterval = node.Duration(time.Second), node.Duration(500*time.Millisecond)
+		}})
+}
+
+// openCluster makes a network and does not start it. PACIOLI_KEEP names a folder in which its own is kept.
+func openCluster(t testing.TB, o LocalOptions) *cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -98,16 +110,9 @@ func newCluster(t *testing.T, keyType string, payers []*load.Payer) *cluster {
 	if keep := os.Getenv("PACIOLI_KEEP"); keep != "" {
 		dir = filepath.Join(keep, fmt.Sprintf("%s-%d", t.Name(), os.Getpid()))
 	}
-	c := &cluster{T: t, factor: time.Duration(number(t, "PACIOLI_PATIENCE", 1))}
+	c := &cluster{TB: t, factor: time.Duration(number(t, "PACIOLI_PATIENCE", 1))}
 	var err error
-	c.local, err = CreateLocal(dir, LocalOptions{Validators: 4, KeyType: keyType, ChainID: "chaos", Accounts: load.Addresses(payers), Funds: 1e12,
-		Configure: func(_ int, c *node.Config) {
-			// Blocks as fast as they come would keep two cores busy with empty work.
-			c.Consensus.TimeoutCommit = node.Duration(100 * time.Millisecond)
-			// A dead proposer's turn takes half of what it takes by default, so that more kills fit into the time.
-			c.Consensus.TimeoutPropose, c.Consensus.IdleBlockInterval = node.Duration(time.Second), node.Duration(500*time.Millisecond)
-		}})
-	if err != nil {
+	if c.local, err = CreateLocal(dir, o); err != nil {
 		t.Fatal(err)
 	}
 	c.ended, c.exit = make([]chan struct{}, len(c.local.Nodes)), make([]*exec.Cmd, len(c.local.Nodes))

@@ -44,7 +44,7 @@ type guard struct {
 	err     error              // why nothing may be signed
 }
 
-// errDecided is CometBFT's to log: the vote is left out, and consensus goes on.
+// errDecided leaves the vote out, and consensus goes on. CometBFT logs it as an error; cometLogger makes that debug.
 var errDecided = errors.New("the height is decided: a vote for nil is of no use")
 
 // check searches the blocks below a height that have not been searched.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,6 +53,14 @@ func (l cometLogger) Info(message string, pairs ...any)  { l.write(slog.LevelInf
 func (l cometLogger) Warn(message string, pairs ...any)  { l.write(slog.LevelWarn, message, pairs) }
 
 func (l cometLogger) Error(message string, pairs ...any) {
+	for i := 1; i < len(pairs); i += 2 {
+		// A node that sees a decision before the prevotes leaves out a useless vote. Under load that is every tenth block or so,
+		// and nothing that an operator should look at.
+		if err, ok := pairs[i].(error); ok && errors.Is(err, errDecided) {
+			l.write(slog.LevelDebug, message, pairs)
+			return
+		}
+	}
 	l.write(slog.LevelError, message, pairs)
 	if strings.HasPrefix(message, "CONSENSUS FAILURE") {
 		cause := "unknown"
