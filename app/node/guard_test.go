@@ -2,6 +2,8 @@ package node
 
 import (
 	"bytes"
+	"io"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -102,6 +104,23 @@ func TestGuardDecided(t *testing.T) {
 		vote := cmtproto.Vote{Type: c.kind, Height: 3, Round: c.round, BlockID: c.id}
 		if err := g.SignVote("chain", &vote); (err == nil) != c.signs || (len(vote.Signature) != 0) != c.signs {
 			t.Errorf("%s in round %d for %X: %v", c.kind, c.round, c.id.Hash, err)
+		}
+	}
+}
+
+// TestCometLoggerDecided: the vote that is left out on purpose is no error in the log; any other that is not signed is.
+func TestCometLoggerDecided(t *testing.T) {
+	for err, want := range map[error]string{errDecided: "level=DEBUG", io.ErrUnexpectedEOF: "level=ERROR"} {
+		var text bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		cometLogger{log: logger, level: slog.LevelDebug}.Error("failed signing vote", "height", 5, "vote", nil, "err", err)
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%v: want %s:\n%s", err, want, text.String())
+		}
+		text.Reset()
+		cometLogger{log: logger, level: slog.LevelError}.Error("failed signing vote", "err", err)
+		if (text.Len() == 0) != (err == errDecided) {
+			t.Errorf("%v at level error: %q", err, text.String())
 		}
 	}
 }

@@ -54,8 +54,8 @@ func (l cometLogger) Warn(message string, pairs ...any)  { l.write(slog.LevelWar
 
 func (l cometLogger) Error(message string, pairs ...any) {
 	for i := 1; i < len(pairs); i += 2 {
-		// A node that sees a decision before the prevotes leaves out a useless vote. Under load that is every tenth block or so,
-		// and nothing that an operator should look at.
+		// A node that learns of a decision before the prevotes leaves out a useless vote. Under load that is one block in a
+		// hundred, and nothing that an operator should look at.
 		if err, ok := pairs[i].(error); ok && errors.Is(err, errDecided) {
 			l.write(slog.LevelDebug, message, pairs)
 			return
