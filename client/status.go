@@ -28,6 +28,9 @@ const (
 // clock that is a little off included.
 const stalledAfter = 15 * time.Second
 
+// stalledPatience is how long a network whose newest block is old gets to show another: a dead proposer's turn included.
+const stalledPatience = 4 * time.Second
+
 // Status is what nodes say about their network. Nothing of it is verified: it is for operators, about their own nodes.
 type Status struct {
 	ChainID    string            `json:"chain_id"`
@@ -143,6 +146,16 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 		}
 	}
 	if s.Stalled = time.Since(newest.Time) > stalledAfter; s.Stalled {
+		// A block's time is that of the votes below it: the first one after a pause looks as old as the last before it.
+		select {
+		case <-ctx.Done():
+		case <-time.After(stalledPatience):
+		}
+		if later, err := n.rpc.Commit(ctx, nil); err == nil {
+			s.Stalled = later.Height == newest.Height
+		}
+	}
+	if s.Stalled {
 		// The last blocks are old. Who is there now shows in the votes of the round that does not come to an end.
 		if signed, err = n.voters(ctx, set.Validators); err != nil {
 			return err

@@ -44,7 +44,7 @@ Every setting of pacioli.toml is a flag here and is written to the file.`,
 		Example: `  pacioli init --home /srv/pacioli --moniker bank-two
   pacioli init --home /srv/pacioli --genesis genesis.json --moniker bank-one
   pacioli keys new bank && pacioli keys new treasury
-  pacioli init --chain-id clearing-1 --issuer bank --collector treasury --balance bank2=1000 --asset PAC`,
+  pacioli init --chain-id clearing-1 --issuer bank --collector treasury --balance treasury=1000 --asset PAC`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h := node.Home(c.home)

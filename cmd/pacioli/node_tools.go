@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app/node"
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -97,8 +99,11 @@ the rules of the ledger over all of them: balances, overdrafts, policies, nonces
 				return err
 			}
 			result, err := h.CheckState(cmd.Context(), config, log, func(line string) { c.say("%s", line) })
-			if err != nil {
+			if errors.Is(err, store.ErrMismatch) {
 				return hinted(err, "a state that cannot be opened is thrown away with %s, and fetched from the peers again at the next start", h.App())
+			}
+			if err != nil {
+				return err
 			}
 			if err := c.print(result, func(w io.Writer) {
 				fmt.Fprintf(w, "height\t%d\nstate\t%s\nMerkle nodes\t%d\nrows\t%d\naccounts\t%d\nlines\t%d\nfindings\t%d\n",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -78,6 +79,8 @@ func describe(err error) problem {
 		hint("wrong_passphrase", "")
 	case errors.Is(err, client.ErrStale):
 		hint("stale", "the chain stands still or the nodes lag: pacioli status; and look at this machine's clock")
+	case unreachable(err):
+		hint("no_node", "is a node running there? --node names others, and pacioli status asks them")
 	case errors.Is(err, light.ErrTrustExpired):
 		hint("trust_expired", "give --trust HEIGHT:HASH of a recent header, as a validator's operator tells it")
 	}
@@ -88,6 +91,12 @@ func describe(err error) problem {
 		p.name = outcomeNames[p.code]
 	}
 	return p
+}
+
+// unreachable tells whether no connection could be made.
+func unreachable(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // report writes an error, if there is one, and returns the exit code.

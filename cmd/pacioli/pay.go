@@ -172,12 +172,18 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("making the outbox: %w", err)
 	}
-	if idempotent {
-		release, err := c.lockNonce(ctx, nonce)
+	if idempotent || s.sequence {
+		which := nonce[0]
+		if s.sequence {
+			which = from.address[0]
+		}
+		release, err := c.lockOutbox(ctx, which)
 		if err != nil {
 			return err
 		}
 		defer release()
+	}
+	if idempotent {
 		earlier, err := c.outbox(path)
 		if err != nil {
 			return err
@@ -226,10 +232,11 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 	return err
 }
 
-// lockNonce keeps two processes that were given one nonce at the same moment from both finding no earlier attempt, and
-// sending two transactions that differ in their times. The lock is on one of 256 files, so that they do not pile up.
-func (c *cli) lockNonce(ctx context.Context, nonce [16]byte) (release func(), err error) {
-	path := filepath.Join(c.home, "outbox", fmt.Sprintf(".lock-%02x", nonce[0]))
+// lockOutbox keeps two processes that are given one nonce at the same moment from both finding no earlier attempt, and
+// sending two transactions that differ in their times; and two that pay by sequence from taking the same one, in which case
+// equal payments would be one transaction. The lock is on one of 256 files, so that they do not pile up.
+func (c *cli) lockOutbox(ctx context.Context, which byte) (release func(), err error) {
+	path := filepath.Join(c.home, "outbox", fmt.Sprintf(".lock-%02x", which))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the outbox: %w", err)

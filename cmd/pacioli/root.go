@@ -1,18 +1,17 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pacioli-ledger/pacioli/app/node"
 )
 
 // cli is what all commands share: where they read and write, and the settings of the wallet. Flags win over environment
@@ -28,15 +27,6 @@ type cli struct {
 	trust          string
 	chainID        string
 	passphraseFile string
-}
-
-// walletSection is the part of HOME/pacioli.toml that the wallet reads; the node checks the whole file.
-type walletSection struct {
-	Wallet struct {
-		Nodes          []string `toml:"nodes"`
-		PassphraseFile string   `toml:"passphrase_file"`
-		Genesis        string   `toml:"genesis"`
-	} `toml:"wallet"`
 }
 
 const defaultNode = "http://127.0.0.1:26657"
@@ -135,14 +125,9 @@ func (c *cli) settings(cmd *cobra.Command) error {
 		}
 		c.home = filepath.Join(user, ".pacioli")
 	}
-	path := filepath.Join(c.home, "pacioli.toml")
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading the configuration: %w", err)
-	}
-	var file walletSection
-	if err := toml.Unmarshal(text, &file); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	file, err := node.LoadConfigOrDefault(c.home) // the whole of it: a mistyped key must not silently mean another node
+	if err != nil {
+		return err
 	}
 	if len(c.nodes) == 0 {
 		c.nodes = file.Wallet.Nodes

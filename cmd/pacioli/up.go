@@ -151,6 +151,10 @@ func (c *cli) up(ctx context.Context, l *testnet.Local, created, detach bool) er
 	if detach {
 		return nil
 	}
+	if started == 0 {
+		c.say("\nall nodes ran already and go on; end them with: %s down --dir %s", program, l.Dir)
+		return nil
+	}
 	c.say("\nCtrl-C ends the network; its data stays in %s", l.Dir)
 	for {
 		select {
@@ -190,6 +194,18 @@ func (c *cli) welcome(ctx context.Context, l *testnet.Local, created bool) (upRe
 		case <-ctx.Done():
 			return result, hinted(fmt.Errorf("the network makes no blocks: %w", ctx.Err()), "the logs say why: %s", l.Log(0))
 		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	for i, url := range l.URLs()[1:] { // the others need not be up to date, but there
+		for {
+			if _, err := client.Ready(ctx, url); err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return result, hinted(fmt.Errorf("%s does not answer: %w", l.Nodes[i+1].Name, ctx.Err()), "its log says why: %s", l.Log(i+1))
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
 	}
 	cl, err := client.Dial(ctx, client.Options{Nodes: l.URLs(), GenesisFile: node.Home(l.Wallet()).Genesis(), Dir: l.Wallet()})
@@ -300,6 +316,9 @@ func (c *cli) downCommand() *cobra.Command {
 			ended, err := l.Stop(cmd.Context(), downPatience)
 			if err != nil {
 				return err
+			}
+			if ended == nil {
+				ended = []string{} // null in JSON otherwise
 			}
 			return c.print(map[string][]string{"ended": ended}, func(w io.Writer) {
 				if len(ended) == 0 {
