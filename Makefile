@@ -17,7 +17,7 @@ run: build ## run a ledger of four validators with a funded wallet, here (Ctrl-C
 
 .PHONY: build
 build: ## build the static binary bin/pacioli
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/pacioli
+	$(GO) build -trimpath -buildvcs=auto -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/pacioli
 
 .PHONY: check
 check: ## gofmt, vet, staticcheck
