@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 
-	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/genesis"
@@ -36,20 +35,8 @@ func ReadGenesis(path string) (*types.GenesisDoc, ledger.Genesis, error) {
 
 // ParseGenesis is [ReadGenesis] for a file's content.
 func ParseGenesis(text []byte) (*types.GenesisDoc, ledger.Genesis, error) {
-	doc := &types.GenesisDoc{}
-	if err := cmtjson.Unmarshal(text, doc); err != nil {
-		return nil, ledger.Genesis{}, err
-	}
-	// CometBFT would put the present time in its place, and every reader would compute another network.
-	if doc.GenesisTime.IsZero() {
-		return nil, ledger.Genesis{}, fmt.Errorf("genesis_time is missing")
-	}
-	for i, v := range doc.Validators {
-		if v.PubKey == nil { // ValidateAndComplete would dereference it
-			return nil, ledger.Genesis{}, fmt.Errorf("validators[%d].pub_key is missing", i)
-		}
-	}
-	if err := doc.ValidateAndComplete(); err != nil {
+	doc, err := genesis.Parse(text)
+	if err != nil {
 		return nil, ledger.Genesis{}, err
 	}
 	g, err := GenesisFromDoc(doc)

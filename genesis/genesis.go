@@ -125,9 +125,9 @@ func Save(doc *types.GenesisDoc, path string) error {
 	return nil
 }
 
-// parse reads a genesis document. CometBFT would put the time of reading where genesis_time is missing, which makes another
+// Parse reads a genesis document. CometBFT would put the time of reading where genesis_time is missing, which makes another
 // network of every reading, and would panic on a validator without a key.
-func parse(text []byte) (*types.GenesisDoc, error) {
+func Parse(text []byte) (*types.GenesisDoc, error) {
 	var doc types.GenesisDoc
 	if err := cmtjson.Unmarshal(text, &doc); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func Load(path string) (*types.GenesisDoc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the genesis file: %w", err)
 	}
-	doc, err := parse(text)
+	doc, err := Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/app/node"
-	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -142,11 +141,11 @@ func (c *cli) genesisState(issuer, collector, code string, scale uint32, maxSupp
 	s.Parameters = ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
 		FeeAsset: code, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature}
 	asset := ledger.GenesisAsset{Code: code, Scale: scale, MaxSupply: maxSupply}
-	if asset.Issuer, err = c.address(issuer); err != nil {
-		return s, fmt.Errorf("--issuer: %w", err)
+	if asset.Issuer, err = c.account("--issuer", issuer); err != nil {
+		return s, err
 	}
-	if s.Parameters.FeeCollector, err = c.address(collector); err != nil {
-		return s, fmt.Errorf("--collector: %w", err)
+	if s.Parameters.FeeCollector, err = c.account("--collector", collector); err != nil {
+		return s, err
 	}
 	s.Assets = []ledger.GenesisAsset{asset}
 	for _, b := range balances {
@@ -154,35 +153,14 @@ func (c *cli) genesisState(issuer, collector, code string, scale uint32, maxSupp
 		if !ok {
 			return s, usage("--balance %q: want NAME|ADDRESS=AMOUNT", b)
 		}
-		address, err := c.address(who)
+		address, err := c.account("--balance", who)
 		if err != nil {
-			return s, fmt.Errorf("--balance %q: %w", b, err)
+			return s, err
 		}
 		s.Accounts = append(s.Accounts, ledger.GenesisAccount{Address: address, Balances: []ledger.GenesisBalance{{Asset: code, Amount: amount}}})
 	}
 	slices.SortFunc(s.Accounts, func(a, b ledger.GenesisAccount) int { return bytes.Compare(a.Address[:], b.Address[:]) })
 	return s, nil
-}
-
-// address finds an address by a key's name or its text.
-func (c *cli) address(who string) (crypto.Address, error) {
-	if a, err := crypto.ParseAddress(who); err == nil {
-		return a, nil
-	}
-	keys, err := c.keys()
-	if err != nil {
-		return crypto.Address{}, err
-	}
-	infos, err := keys.List()
-	if err != nil {
-		return crypto.Address{}, err
-	}
-	for _, i := range infos {
-		if i.Name == who {
-			return i.Address, i.Err
-		}
-	}
-	return crypto.Address{}, fmt.Errorf("%q is neither an address nor the name of a key in %s", who, c.home)
 }
 
 // readValidators reads what `pacioli show-validator --output json` printed elsewhere.
