@@ -290,7 +290,9 @@ func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code)
 	}
 	code, nonces := OK, uint64(0)
 	for i := range parties {
-		code = firstCode(code, b.lookUp(&parties[i]))
+		if c := b.lookUp(&parties[i]); c != OK {
+			code = firstCode(code, c)
+		}
 	}
 	if code != OK || !replay {
 		return parties, code
