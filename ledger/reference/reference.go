@@ -9,7 +9,6 @@ package reference
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -201,9 +200,6 @@ func sum(domain string, parts ...[]byte) (h hash) {
 }
 
 func join(parts ...[]byte) []byte { return slices.Concat(parts...) }
-
-func u32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
-func u64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // pool is the account without keys that holds the deposits.
 var pool = sum("pacioli.addr.v1\x00", []byte("deposits"))
