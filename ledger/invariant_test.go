@@ -55,6 +55,20 @@ func TestBrokenInvariant(t *testing.T) {
 				x.state.lines.put(key(w, name), l)
 			}
 		},
+		"two lines closed that owe each other": func(w *world, x *execution) {
+			for _, name := range []string{"bob", "carol"} {
+				x.overdraw(key(w, "dave"), key(w, name), Units(10))
+			}
+			for _, name := range []string{"bob", "carol", "dave", "erin", "team", "mixed", "alice", "bank", "fees"} {
+				x.state.lines.remove(key(w, name))
+			}
+			x.totals.fees = Amount{}
+		},
+		"an incarnation without a closing": func(w *world, x *execution) {
+			l, _ := x.state.lines.get(key(w, "bob"))
+			l.Incarnation++
+			x.state.lines.put(key(w, "bob"), l)
+		},
 		"a pending debit alone": func(w *world, x *execution) {
 			l, _ := x.state.lines.get(key(w, "alice"))
 			l.DebitsPending = Units(1)

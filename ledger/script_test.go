@@ -66,6 +66,7 @@ type script struct {
 	last    []byte
 	holds   map[string]crypto.Hash // by name
 	made    map[int]string         // names of the holds that a body makes, by operation
+	scales  map[crypto.Hash]uint32 // of the holds' assets
 	rate    FeeRate
 }
 
@@ -184,7 +185,7 @@ func settings(line string) (values map[string]string, words []string) {
 func (s *script) runGenesis(d *datadriven.TestData) string {
 	t := s.t
 	*s.world = *newWorld(t)
-	s.holds, s.rate = map[string]crypto.Hash{}, FeeRate{minMultiplier}
+	s.holds, s.scales, s.rate = map[string]crypto.Hash{}, map[crypto.Hash]uint32{}, FeeRate{minMultiplier}
 	if s.genesis.ChainID = oneOr(d, "chain", "test"); s.genesis.ChainID == "long" {
 		s.genesis.ChainID = strings.Repeat("x", MaxChainIDBytes+1)
 	}
@@ -635,7 +636,7 @@ func (s *script) apply(raw []byte) string {
 		s.t.Fatal(err)
 	}
 	if check != r.Code && (check != OK || r.Code.Refused()) {
-		s.t.Fatalf("Check says %s, Apply says %s", check, r.Code)
+		s.t.Fatalf("Check says %s, Apply says %s: %+v", check, r.Code, tx.Body.Operations[len(tx.Body.Operations)-1])
 	}
 	decoded, err := DecodeReceipt(r.Encode())
 	if err != nil || string(decoded.Encode()) != string(r.Encode()) {
@@ -689,6 +690,7 @@ func (s *script) result(op Operation, o OperationResult) string {
 		text += " " + o.Amount.Format(scale) + " " + code
 	case *CreateHold:
 		code, scale := asset(op.Asset)
+		s.scales[o.Hold] = scale
 		text += " " + s.holdName(o.Hold) + " " + o.Amount.Format(scale) + " " + code
 		if _, ok := s.block.state.holds.get(o.Hold); !ok {
 			s.t.Fatalf("the receipt names the hold %s, which is not there", o.Hold)
@@ -697,9 +699,9 @@ func (s *script) result(op Operation, o OperationResult) string {
 		code, scale := asset(op.Asset)
 		text += " " + o.Amount.Format(scale) + " " + code
 	case *PostHold:
-		text += " " + s.holdName(op.Hold) + " " + o.Amount.String()
+		text += " " + s.holdName(op.Hold) + " " + o.Amount.Format(s.scales[op.Hold])
 	case *VoidHold:
-		text += " " + s.holdName(op.Hold) + " " + o.Amount.String()
+		text += " " + s.holdName(op.Hold) + " " + o.Amount.Format(s.scales[op.Hold])
 	case *CreateAsset:
 		code, _ := asset(o.Asset)
 		text += " " + code
