@@ -36,7 +36,7 @@ import (
 //	transfer AMOUNT CODE to= [granter=] [balancing=BITS] [ref=] [code=] [memo=]
 //	create_asset CODE scale= max= [controls=]
 //	set_policy POLICY... [revoke] [proof=forged|missing]
-//	create_hold NAME AMOUNT CODE to= expires= [not_before=] [arbiter=] [lock=SECRET] [post=receiver,...] [void=...] [at_expiry] [as transfer]
+//	create_hold NAME|- AMOUNT CODE to= expires= [not_before=] [arbiter=] [lock=SECRET] [post=receiver,...] [void=...] [at_expiry] [as transfer]
 //	post_hold NAME [AMOUNT CODE] [preimage=], void_hold NAME
 //	set_asset CODE [drop=] [max=] [freeze=in,out] [unfreeze=]
 //	set_line NAME CODE [set=authorised,in,out] [clear=] [credit=] [cap=]
@@ -520,7 +520,9 @@ func (s *script) operation(d *datadriven.TestData, from []string, line string, a
 		_, version := s.policyOf(account)
 		return &SetPolicy{Signer: by, Policy: p.Encode(), Proofs: s.possess(account, p, version+1, v["proof"]), RevokeGrants: revoke}
 	case "create_hold":
-		s.made[at] = words[1]
+		if words[1] != "-" {
+			s.made[at] = words[1]
+		}
 		o := &CreateHold{Signer: by, To: s.address(v["to"]), Asset: assetOf(3), Amount: s.amount(words[2], words[3]), Reference: reference, Code: code,
 			Memo: memo, Balancing: balancing, Granter: s.optionalAddress(v["granter"]), Expires: number("expires"), NotBefore: number("not_before"),
 			Arbiter: s.optionalAddress(v["arbiter"]), PostBy: Resolvers(s.bits(v["post"], resolverBits)), VoidBy: Resolvers(s.bits(v["void"], resolverBits)),
@@ -599,12 +601,12 @@ func (s *script) holdID(name string) crypto.Hash {
 }
 
 func (s *script) holdName(id crypto.Hash) string {
-	for _, name := range sortedStrings(s.holds) {
-		if s.holds[name] == id {
+	for name, hold := range s.holds { // no two names have one hold
+		if hold == id {
 			return name
 		}
 	}
-	return id.String()
+	return "-"
 }
 
 func (s *script) malformed(err error) string {

@@ -23,6 +23,7 @@ type world struct {
 	names    map[crypto.Address]string
 	keys     map[string]crypto.PrivateKey // by public key
 	heads    map[LineKey]crypto.Hash      // of journals, folded from the entries
+	policies map[string]crypto.Policy     // by their text
 }
 
 // newKey makes the key of a name.
@@ -52,6 +53,9 @@ var policyText = map[string]string{
 // policy makes the policy that a text describes: threshold, then scheme:key*weight, change:weight and
 // recovery:name:seconds.
 func (w *world) policy(text string) crypto.Policy {
+	if p, ok := w.policies[text]; ok {
+		return p
+	}
 	var threshold uint32
 	fields := strings.Fields(text)
 	if _, err := fmt.Sscan(fields[0], &threshold); err != nil {
@@ -95,6 +99,10 @@ func (w *world) policy(text string) crypto.Policy {
 	if err != nil {
 		w.t.Fatalf("policy %q: %s", text, err)
 	}
+	if w.policies == nil {
+		w.policies = map[string]crypto.Policy{}
+	}
+	w.policies[text] = p
 	return p
 }
 
@@ -128,6 +136,7 @@ func (w *world) name(a crypto.Address) string {
 
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, verifier: Direct{}, names: map[crypto.Address]string{}, keys: map[string]crypto.PrivateKey{}}
+	w.address("pool")
 	w.genesis = Genesis{ChainID: "test", UnixNanos: 1000e9, InitialHeight: 1}
 	w.genesis.State.Parameters = GenesisParameters{MaxTxBytes: 16 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1000,
 		FeeAsset: "EUR", FeeCollector: w.address("fees"), FeeBase: 1, MaxHoldSeconds: 86400, MaxExpiries: 3, MaxFeeMultiplier: 8000}
