@@ -774,9 +774,6 @@ func (s *script) runEnd(d *datadriven.TestData) string {
 		fmt.Fprintf(&out, "validator %x...: power %d, tombstoned %d\n", u.PublicKey[:4], u.Power, u.Tombstoned)
 	}
 	if hasKey(d, "writes") {
-		names := map[byte]string{rowAccount: "account", rowLine: "line", rowAsset: "asset", rowCode: "code", rowBucket: "bucket", rowReplay: "replay",
-			rowValidators: "validators", rowPolicy: "policy", rowNonce: "nonce", rowNonceNumber: "nonce number", rowHoldings: "holdings", rowHold: "hold", rowGrant: "grant",
-			rowFeeRate: "fee rate", rowDueCount: "due count", rowDueSlot: "due slot", rowDue: "due totals"}
 		for _, w := range o.Writes {
 			verb := "write"
 			if w.Value == nil {
@@ -786,10 +783,10 @@ func (s *script) runEnd(d *datadriven.TestData) string {
 			if !ok {
 				tree = "beside the trees"
 			}
-			if names[w.Key[0]] == "" {
+			if rowNames[w.Key[0]].name == "" {
 				s.t.Fatalf("row %x has no name here", w.Key)
 			}
-			fmt.Fprintf(&out, "%s %s (%s)\n", verb, names[w.Key[0]], tree)
+			fmt.Fprintf(&out, "%s %s (%s)\n", verb, rowNames[w.Key[0]].name, tree)
 		}
 	}
 	if rate, err := DecodeFeeRate(s.memory[string(FeeRateRow())]); err != nil {
