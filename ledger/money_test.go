@@ -66,10 +66,13 @@ func TestDebitAndCredit(t *testing.T) {
 			Controls: Controls(rapid.Uint32Range(0, 7).Draw(t, "controls")), Frozen: LineFlags(rapid.Uint32Range(0, 3).Draw(t, "frozen")) << 1}
 		l := Line{DebitsPending: drawAmount(t, "dpend"), DebitsPosted: drawAmount(t, "dp"), CreditsPending: drawAmount(t, "cpend"), CreditsPosted: drawAmount(t, "cp"),
 			Flags: LineFlags(rapid.Uint32Range(0, 7).Draw(t, "flags")), Ceiling: drawAmount(t, "ceiling"), Credit: drawAmount(t, "credit"), Cap: drawAmount(t, "cap")}
-		if rapid.Bool().Draw(t, "no limits") {
-			l.Ceiling, l.Cap = Amount{}, Amount{}
-		}
 		amount, fees := drawAmount(t, "amount"), drawAmount(t, "fees")
+		if rapid.Bool().Draw(t, "no limits") {
+			l.Ceiling, l.Cap, asset.Controls = Amount{}, Amount{}, 0
+		}
+		if rapid.Bool().Draw(t, "little") { // so that the sums of three come near 2^128, and not always beyond
+			l.DebitsPending, l.CreditsPending, amount = Units(1), Units(2), Units(rapid.Uint64Range(0, 3).Draw(t, "units"))
+		}
 		k := LineKey{holder, id}
 		issues := rapid.Bool().Draw(t, "issuer")
 		if issues {
@@ -170,6 +173,30 @@ func TestFee(t *testing.T) {
 			t.Fatalf("fee %s, want %s", got, want)
 		}
 	})
+}
+
+// TestSmallSteps: the fee is rounded up, also by a thousandth; a block above the target raises the rate by a thousandth at least.
+func TestSmallSteps(t *testing.T) {
+	for _, c := range []struct {
+		units      uint64
+		multiplier uint32
+		want       uint64
+	}{{0, 1001, 0}, {1, 1000, 1}, {1, 1001, 2}, {999, 1001, 1000}, {1000, 1001, 1001}, {1001, 1001, 1003}, {1, 1_000_000, 1000}} {
+		if got := (Parameters{FeeBase: c.units}).Fee(FeeRate{c.multiplier}, 0, 0, 0); got != Units(c.want) {
+			t.Errorf("%d units at %d are %s, want %d", c.units, c.multiplier, got, c.want)
+		}
+	}
+	p := Parameters{FeeTargetWeight: MaxFeeUnit, MaxFeeMultiplier: 2000}
+	for _, c := range []struct {
+		from uint32
+		load uint64
+		want uint32
+	}{{1000, MaxFeeUnit, 1000}, {1000, MaxFeeUnit + 1, 1001}, {1999, MaxFeeUnit + 1, 2000}, {2000, MaxFeeUnit + 1, 2000}, {1000, 2 * MaxFeeUnit, 1125},
+		{1000, 1<<64 - 1, 1125}, {2000, MaxFeeUnit - 1, 2000}, {2000, 0, 1750}, {1142, 0, 1000}, {1143, 0, 1001}} {
+		if got := (FeeRate{c.from}).Next(p, c.load); got.Multiplier != c.want {
+			t.Errorf("from %d by %d to %d, want %d", c.from, c.load, got.Multiplier, c.want)
+		}
+	}
 }
 
 // TestFeeRate holds the multiplier's steps against the page.
