@@ -153,10 +153,10 @@ func (s *Statement) table(ctx context.Context, w *bufio.Writer) error {
 var columns = []string{"number", "height", "time", "kind", "tx_id", "operation", "counterparty", "counterparty_name", "amount", "asset", "balance",
 	"pending_in", "pending_out", "memo", "reference", "code"}
 
-// csv writes entries only, for programs: RFC 4180 with a header.
+// csv writes entries only, for programs: RFC 4180 with a header, and lines that end with a line feed. Memos are one
+// line of what can be printed; JSON has them as they are.
 func (s *Statement) csv(ctx context.Context, w *bufio.Writer) error {
 	out := csv.NewWriter(w)
-	out.UseCRLF = true
 	_ = out.Write(columns) // its errors are w's, which are seen at the end
 	for e, err := range s.Entries(ctx) {
 		if err != nil {
@@ -168,7 +168,7 @@ func (s *Statement) csv(ctx context.Context, w *bufio.Writer) error {
 			operation = strconv.FormatUint(uint64(*v.Operation), 10)
 		}
 		_ = out.Write([]string{strconv.FormatUint(v.Number, 10), strconv.FormatUint(v.Height, 10), v.Time, v.Kind, v.TxID, operation, v.Counterparty, v.Name,
-			v.Amount, s.Asset, v.Balance, v.PendingIn, v.PendingOut, v.Memo, v.Reference, strconv.FormatUint(uint64(v.Code), 10)})
+			v.Amount, s.Asset, v.Balance, v.PendingIn, v.PendingOut, plain(v.Memo), v.Reference, strconv.FormatUint(uint64(v.Code), 10)})
 	}
 	out.Flush()
 	return out.Error()
