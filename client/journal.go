@@ -26,12 +26,13 @@ const (
 
 // Mark is a place in a line's journal: the number of entries and the head after them. The zero value is its beginning.
 type Mark struct {
-	Entries uint64      `json:"entries"`
-	Head    crypto.Hash `json:"head"`
+	Entries     uint64      `json:"entries"`
+	Head        crypto.Hash `json:"head"`
+	Incarnation uint64      `json:"incarnation,omitempty"` // of the line: one that was closed and opened again has a new journal
 }
 
-// MarkOf returns the end of a line's journal.
-func MarkOf(l ledger.Line) Mark { return Mark{l.Entries, l.Head} }
+// MarkOf returns the place that a proven line's journal has come to.
+func MarkOf(l ledger.Line) Mark { return Mark{l.Entries, l.Head, l.Incarnation} }
 
 // Journal is a part of a line's journal, complete and unchanged: its entries fold from the head of one mark to that of
 // another. It may be read several times, also at once, until it is closed.
@@ -123,10 +124,13 @@ func (j *Journal) Close() error {
 }
 
 // Journal returns the entries of a line behind a mark, up to a proven line: complete and unchanged, for they fold from
-// the mark's head to the line's. Nothing of what a node says is handed out before. The journal may be of any length; the
+// the mark's head to the line's. A mark of another incarnation of the line stands for the beginning. Nothing of what a node says is handed out before. The journal may be of any length; the
 // caller closes it. progress, which may be nil, is told after each page how many entries have come; the number begins
 // again when the entries of a node do not verify and the next one is asked.
 func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to ledger.Line, progress func(done, total uint64)) (*Journal, error) {
+	if from.Incarnation != to.Incarnation {
+		from = Mark{Incarnation: to.Incarnation} // the line was closed and opened again since
+	}
 	if to.Entries < from.Entries {
 		return nil, fmt.Errorf("journal from entry %d to %d: want them in this order", from.Entries, to.Entries)
 	}
@@ -139,7 +143,7 @@ func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to 
 		}()
 		head, next := from.Head, from.Entries+1
 		for next <= to.Entries {
-			answer, err := n.query(ctx, query.PathEntries, query.EntriesData(key, next, uint32(min(to.Entries-next+1, query.MaxEntries))), 0, false)
+			answer, err := n.query(ctx, query.PathEntries, query.EntriesData(key, to.Incarnation, next, uint32(min(to.Entries-next+1, query.MaxEntries))), 0, false)
 			if err != nil {
 				return nil, err
 			}

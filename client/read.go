@@ -214,6 +214,24 @@ func (c *Client) Parameters(ctx context.Context, height uint64) (Proven[ledger.P
 	return decoded(row, err, ledger.DecodeParameters)
 }
 
+// FeeRate returns the rate that fees are multiplied by in the block after a height; height 0 is the newest.
+func (c *Client) FeeRate(ctx context.Context, height uint64) (Proven[ledger.FeeRate], error) {
+	row, err := c.Row(ctx, ledger.FeeRateRow(), height)
+	return decoded(row, err, ledger.DecodeFeeRate)
+}
+
+// Hold returns an open hold; height 0 is the newest. One that was resolved has no row any more.
+func (c *Client) Hold(ctx context.Context, id crypto.Hash, height uint64) (Proven[ledger.Hold], error) {
+	row, err := c.Row(ctx, ledger.HoldRow(id), height)
+	return decoded(row, err, ledger.DecodeHold)
+}
+
+// Grant returns a grant; height 0 is the newest.
+func (c *Client) Grant(ctx context.Context, key ledger.GrantKey, height uint64) (Proven[ledger.Grant], error) {
+	row, err := c.Row(ctx, ledger.GrantRow(key), height)
+	return decoded(row, err, ledger.DecodeGrant)
+}
+
 // Network returns what the state says about the network it belongs to; height 0 is the newest.
 func (c *Client) Network(ctx context.Context, height uint64) (Proven[ledger.Network], error) {
 	row, err := c.Row(ctx, ledger.NetworkRow(), height)
