@@ -48,7 +48,11 @@ func (s *Statement) Summary() string {
 	if s.Closing.Origin == Cut {
 		to += fmt.Sprintf(", cut behind height %d", s.Last)
 	}
-	return fmt.Sprintf("complete, %d %s: the journal folds %s %s", s.Count, plural(s.Count, "entry", "entries"), from, to)
+	text := fmt.Sprintf("complete, %d %s: the journal folds %s %s", s.Count, plural(s.Count, "entry", "entries"), from, to)
+	if s.Earlier {
+		text += "; the account closed lines before this one was opened, and one of the same asset would have had a journal of its own, which is not in here"
+	}
+	return text
 }
 
 func plural(n uint64, one, many string) string {
@@ -151,7 +155,7 @@ func (s *Statement) table(ctx context.Context, w *bufio.Writer) error {
 
 // columns are those of the CSV, in their order.
 var columns = []string{"number", "height", "time", "kind", "tx_id", "operation", "counterparty", "counterparty_name", "amount", "asset", "balance",
-	"pending_in", "pending_out", "memo", "reference", "code"}
+	"pending_in", "pending_out", "memo", "reference", "code", "hold"}
 
 // csv writes entries only, for programs: RFC 4180 with a header, and lines that end with a line feed. Memos are one
 // line of what can be printed; JSON has them as they are.
@@ -168,7 +172,7 @@ func (s *Statement) csv(ctx context.Context, w *bufio.Writer) error {
 			operation = strconv.FormatUint(uint64(*v.Operation), 10)
 		}
 		_ = out.Write([]string{strconv.FormatUint(v.Number, 10), strconv.FormatUint(v.Height, 10), v.Time, v.Kind, v.TxID, operation, v.Counterparty, v.Name,
-			v.Amount, s.Asset, v.Balance, v.PendingIn, v.PendingOut, plain(v.Memo), v.Reference, strconv.FormatUint(uint64(v.Code), 10)})
+			v.Amount, s.Asset, v.Balance, v.PendingIn, v.PendingOut, plain(v.Memo), v.Reference, strconv.FormatUint(uint64(v.Code), 10), v.Hold})
 	}
 	out.Flush()
 	return out.Error()
@@ -191,6 +195,7 @@ type entryView struct {
 	Memo         string  `json:"memo,omitempty"`
 	Reference    string  `json:"reference,omitempty"`
 	Code         uint32  `json:"code,omitempty"`
+	Hold         string  `json:"hold,omitempty"`
 }
 
 func (s *Statement) view(e Entry) entryView {
@@ -198,6 +203,9 @@ func (s *Statement) view(e Entry) entryView {
 		PendingIn: s.decimal(e.PendingIn), PendingOut: s.decimal(e.PendingOut), Memo: e.Memo, Reference: e.Reference, Code: e.Code}
 	if e.TxID != (crypto.Hash{}) {
 		v.TxID, v.Operation = e.TxID.String(), &e.Operation
+	}
+	if e.Hold != (crypto.Hash{}) {
+		v.Hold = e.Hold.String()
 	}
 	if e.Counterparty != (crypto.Address{}) {
 		v.Counterparty = e.Counterparty.String()
@@ -236,15 +244,17 @@ type statementView struct {
 	Opening   pointView      `json:"opening"`
 	Closing   pointView      `json:"closing"`
 	Proof     proofView      `json:"proof"`
+	Earlier   bool           `json:"earlier_lines"`
 	Count     uint64         `json:"count"`
 }
 
 type proofView struct {
-	Height     uint64      `json:"height"`
-	Entries    uint64      `json:"entries"`
-	Head       crypto.Hash `json:"head"`
-	Header     uint64      `json:"header_height"`
-	HeaderHash string      `json:"header_hash"`
+	Height      uint64      `json:"height"`
+	Entries     uint64      `json:"entries"`
+	Head        crypto.Hash `json:"head"`
+	Header      uint64      `json:"header_height"`
+	HeaderHash  string      `json:"header_hash"`
+	Incarnation uint64      `json:"incarnation"`
 }
 
 // json writes one object, an entry to a line. Entries are written as they come, so the object is put together by hand.
@@ -258,7 +268,7 @@ func (s *Statement) json(ctx context.Context, w *bufio.Writer) error {
 		return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 	}
 	head, err := encode(statementView{s.ChainID, s.NetworkID, s.Account, s.Name, s.Asset, hex.EncodeToString(s.AssetID[:]), s.Scale, s.First, stamp(s.FirstTime), s.Last, stamp(s.LastTime),
-		s.pointView(s.Opening), s.pointView(s.Closing), proofView{s.Proof.Height, s.Proof.Mark.Entries, s.Proof.Mark.Head, s.Proof.Header, hex.EncodeToString(s.Proof.Hash)}, s.Count}, "  ")
+		s.pointView(s.Opening), s.pointView(s.Closing), proofView{s.Proof.Height, s.Proof.Mark.Entries, s.Proof.Mark.Head, s.Proof.Header, hex.EncodeToString(s.Proof.Hash), s.Proof.Mark.Incarnation}, s.Earlier, s.Count}, "  ")
 	if err != nil {
 		return err
 	}

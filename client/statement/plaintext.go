@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 // The files for hledger and beancount hold one transaction for each entry that changed the balance: the account on one
@@ -26,13 +27,13 @@ func (s *Statement) own() []string { return []string{"assets", "pacioli", partyO
 // other names the account at the other side of an entry.
 func (e Entry) other() []string {
 	switch {
-	case e.Kind == "fee":
+	case e.Kind == ledger.EntryFee.String():
 		return []string{"expenses", "pacioli", "fees"}
-	case e.Kind == "fees":
+	case e.Kind == ledger.EntryFees.String():
 		return []string{"income", "pacioli", "fees"}
-	case e.Kind == "deposit" || e.Kind == "refund":
+	case e.Kind == ledger.EntryDeposit.String() || e.Kind == ledger.EntryRefund.String():
 		return []string{"assets", "pacioli", "deposits"}
-	case e.Kind == "genesis", e.Counterparty == crypto.Address{}:
+	case e.Kind == ledger.EntryGenesis.String(), e.Counterparty == crypto.Address{}:
 		return []string{"equity", "pacioli", "of-the-network", e.Kind}
 	}
 	return []string{"equity", "pacioli", "with", partyOf(e.Name, e.Counterparty)}
@@ -79,6 +80,9 @@ func facts(e Entry) []string {
 	list := []string{fmt.Sprintf("number:%d", e.Number), fmt.Sprintf("height:%d", e.Height), "time:" + stamp(e.Time), "kind:" + e.Kind}
 	if e.TxID != (crypto.Hash{}) {
 		list = append(list, fmt.Sprintf("tx:%s", e.TxID), fmt.Sprintf("operation:%d", e.Operation))
+	}
+	if e.Hold != (crypto.Hash{}) {
+		list = append(list, fmt.Sprintf("hold:%s", e.Hold))
 	}
 	if e.Reference != "" {
 		list = append(list, "reference:"+e.Reference)

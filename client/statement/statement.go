@@ -61,7 +61,7 @@ type Request struct {
 	Asset   string // code
 	First   Bound
 	Last    Bound
-	Memos   bool // look up the transactions for memos and references
+	Memos   bool // look up the transactions for their memos
 	Names   map[crypto.Address]string
 	// Progress, which may be nil, is told how far a part of the work is. It is called by one goroutine at a time.
 	Progress func(what string, done, total uint64)
@@ -104,14 +104,15 @@ type Entry struct {
 	TxID         crypto.Hash // zero: of a block, or of genesis
 	Operation    uint32      // index in the transaction
 	Counterparty crypto.Address
-	Name         string   // of the counterparty, where it is known here
-	Amount       *big.Int // what it changed in the balance
-	Balance      *big.Int // after it
-	PendingIn    *big.Int // what it changed in the pending credits
-	PendingOut   *big.Int // what it changed in the pending debits
-	Memo         string   // of the transfer; "" when there is none or it was not looked up
-	Reference    string   // likewise, in hex
-	Code         uint32   // likewise
+	Name         string      // of the counterparty, where it is known here
+	Amount       *big.Int    // what it changed in the balance
+	Balance      *big.Int    // after it
+	PendingIn    *big.Int    // what it changed in the pending credits
+	PendingOut   *big.Int    // what it changed in the pending debits
+	Hold         crypto.Hash // that it is about; zero: none
+	Reference    string      // the caller's, in hex; "": none
+	Code         uint32      // likewise
+	Memo         string      // of the operation; "" when there is none or it was not looked up
 }
 
 // Statement is a proven list of entries. It is immutable, and safe for concurrent use until it is closed.
@@ -131,6 +132,9 @@ type Statement struct {
 	Opening, Closing Point
 	Proof            Proof
 	Count            uint64 // of entries
+	// Earlier tells that the account closed lines in the period before this one was opened. One of them may have been of the
+	// same asset: it had a journal of its own, which is not in here, and ended with nothing on it.
+	Earlier bool
 
 	// Entries returns them in their order. An error ends them. It asks the nodes for block times and memos as it goes, so
 	// what is written from it is complete only at its end.
@@ -204,6 +208,10 @@ func Read(ctx context.Context, c *client.Client, r Request) (*Statement, error) 
 	if s.Opening.Origin == State && !begin.Present {
 		s.Opening.Origin = Beginning
 	}
+	if begin.Present && (!end.Present || end.Value.Incarnation != begin.Value.Incarnation) {
+		return nil, fmt.Errorf("%w: it was there at height %d and was closed by height %d; a period that ends before it was closed has a statement, and one that begins after that",
+			ErrClosed, begin.Height, end.Height)
+	}
 	journal, err := c.Journal(ctx, key, client.MarkOf(begin.Value), end.Value, func(done, total uint64) { x.progress("entries", done, total) })
 	if err != nil {
 		return nil, err
@@ -214,6 +222,9 @@ func Read(ctx context.Context, c *client.Client, r Request) (*Statement, error) 
 		s.Proof = Proof{Height: end.Height, Mark: client.MarkOf(end.Value), Header: header[0].Height, Hash: header[0].Hash, Missing: !end.Present}
 		err = s.measure(journal, begin.Value, end)
 	}
+	if err == nil {
+		s.Earlier, err = x.earlier(ctx, s, end)
+	}
 	if err != nil {
 		return nil, errors.Join(err, journal.Close())
 	}
@@ -221,8 +232,38 @@ func Read(ctx context.Context, c *client.Client, r Request) (*Statement, error) 
 	return s, nil
 }
 
-// ErrNoAsset is returned for an asset that does not exist.
-var ErrNoAsset = errors.New("there is no asset")
+var (
+	// ErrNoAsset is returned for an asset that does not exist.
+	ErrNoAsset = errors.New("there is no asset")
+	// ErrClosed is returned for a period in which the line was closed: its journal ended with it.
+	ErrClosed = errors.New("the account's line of this asset was closed in this period")
+)
+
+// earlier tells whether the account closed lines in the period before its line of the end was opened. A line's
+// incarnation is the number of lines that its account had closed by then.
+func (x *reader) earlier(ctx context.Context, s *Statement, end client.Proven[ledger.Line]) (bool, error) {
+	closed := func(height uint64) (uint64, error) {
+		account, err := x.client.Account(ctx, x.Account, height)
+		return account.Value.ClosedLines, err
+	}
+	if s.Opening.Mark.Entries > 0 {
+		return false, nil // this one was open when the period began
+	}
+	after, before := end.Value.Incarnation, uint64(0)
+	if !end.Present {
+		var err error
+		if after, err = closed(end.Height); err != nil {
+			return false, err
+		}
+	}
+	if after > 0 && s.First > 1 {
+		var err error
+		if before, err = closed(s.First - 1); err != nil && !gone(err) {
+			return false, err
+		}
+	}
+	return after > before, nil
+}
 
 // gone tells whether an error says that a state, or the way to its header, is no longer there.
 func gone(err error) bool {
@@ -335,7 +376,7 @@ func (s *Statement) measure(journal *client.Journal, begin ledger.Line, end clie
 			s.widest = max(s.widest, len(Decimal(after.balance(), s.Scale)), 1+len(Decimal(new(big.Int).Sub(after.balance(), counters.balance()), s.Scale)))
 		}
 		counters = after
-		at = client.Mark{Entries: e.Number, Head: ledger.NextHead(at.Head, e.Encode())}
+		at.Entries, at.Head = e.Number, ledger.NextHead(at.Head, e.Encode())
 	}
 	if !opened {
 		s.Opening = point(s.First-1, s.Opening.Origin)
@@ -386,18 +427,6 @@ func Decimal(n *big.Int, scale uint32) string {
 	return digits
 }
 
-// kinds are the names of entries, by number as in docs/PROTOCOL.md.
-var kinds = []string{1: "transfer", 2: "fee", 3: "fees", 4: "genesis", 5: "hold", 6: "post", 7: "void", 8: "expire", 9: "deposit", 10: "refund",
-	11: "deposits", 12: "refunds", 13: "clawback"}
-
-// kindName names a kind; a newer one by its number.
-func kindName(k ledger.EntryKind) string {
-	if k > 0 && int(k) < len(kinds) {
-		return kinds[k]
-	}
-	return fmt.Sprintf("kind-%d", k)
-}
-
 // entries gives the entries of the period their times and memos, a batch at a time.
 func (x *reader) entries(ctx context.Context, s *Statement, journal *client.Journal, begin ledger.Line) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
@@ -432,7 +461,11 @@ func (x *reader) entries(ctx context.Context, s *Statement, journal *client.Jour
 			}
 			after := counterOf(ledger.Line{DebitsPending: e.DebitsPending, DebitsPosted: e.DebitsPosted, CreditsPending: e.CreditsPending, CreditsPosted: e.CreditsPosted})
 			if e.Number > s.Opening.Mark.Entries {
-				pending = append(pending, Entry{Number: e.Number, Height: e.Height, Kind: kindName(e.Kind), TxID: e.TxID, Operation: e.Operation, Counterparty: e.Counterparty,
+				reference := ""
+				if e.Reference != (ledger.Reference{}) {
+					reference = hex.EncodeToString(e.Reference[:])
+				}
+				pending = append(pending, Entry{Hold: e.Hold, Reference: reference, Code: e.Code, Number: e.Number, Height: e.Height, Kind: e.Kind.String(), TxID: e.TxID, Operation: e.Operation, Counterparty: e.Counterparty,
 					Name: x.Names[e.Counterparty], Amount: new(big.Int).Sub(after.balance(), before.balance()), Balance: after.balance(),
 					PendingIn: new(big.Int).Sub(after.pendingIn, before.pendingIn), PendingOut: new(big.Int).Sub(after.pendingOut, before.pendingOut)})
 			}
@@ -447,7 +480,25 @@ func (x *reader) entries(ctx context.Context, s *Statement, journal *client.Jour
 	}
 }
 
-// resolve fills in the times of some entries, and the memos of transfers.
+// memoOf returns the memo of an operation, of those kinds that move something.
+func memoOf(op ledger.Operation) string {
+	switch op := op.(type) {
+	case *ledger.Transfer:
+		return op.Memo
+	case *ledger.CreateHold:
+		return op.Memo
+	case *ledger.Clawback:
+		return op.Memo
+	}
+	return ""
+}
+
+// noted tells whether the operation of an entry of this kind can have a memo.
+func noted(kind string) bool {
+	return kind == ledger.EntryTransfer.String() || kind == ledger.EntryHold.String() || kind == ledger.EntryClawback.String()
+}
+
+// resolve fills in the times of some entries, and the memos.
 func (x *reader) resolve(ctx context.Context, entries []Entry) error {
 	var heights []uint64
 	for _, e := range entries {
@@ -470,7 +521,7 @@ func (x *reader) resolve(ctx context.Context, entries []Entry) error {
 	}
 	var ids []crypto.Hash
 	for _, e := range entries {
-		if e.TxID != (crypto.Hash{}) && e.Kind == kindName(ledger.EntryTransfer) {
+		if e.TxID != (crypto.Hash{}) && noted(e.Kind) {
 			ids = append(ids, e.TxID)
 		}
 	}
@@ -482,14 +533,8 @@ func (x *reader) resolve(ctx context.Context, entries []Entry) error {
 	for k := range entries {
 		e := &entries[k]
 		tx := txs[e.TxID]
-		if tx == nil || e.Kind != kindName(ledger.EntryTransfer) || int(e.Operation) >= len(tx.Body.Operations) {
-			continue
-		}
-		if t, ok := tx.Body.Operations[e.Operation].(*ledger.Transfer); ok {
-			e.Memo, e.Code = t.Memo, t.Code
-			if t.Reference != (ledger.Reference{}) {
-				e.Reference = hex.EncodeToString(t.Reference[:])
-			}
+		if tx != nil && noted(e.Kind) && int(e.Operation) < len(tx.Body.Operations) {
+			e.Memo = memoOf(tx.Body.Operations[e.Operation])
 		}
 	}
 	return nil

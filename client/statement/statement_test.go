@@ -3,6 +3,7 @@ package statement_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -58,19 +59,15 @@ func newWorld(t *testing.T) *world {
 	return &world{chain, chain.Serve()}
 }
 
-// pay makes a block with one transaction of transfers, and one behind it that proves it.
-func (w *world) pay(t *testing.T, amounts ...uint64) {
+// do makes a block with one transaction, and one behind it that proves it, and returns the transaction's id.
+func (w *world) do(t *testing.T, by *client.Keys, ops ...ledger.Operation) crypto.Hash {
 	t.Helper()
 	c := dial(t, w.Node)
-	in := client.Intent{Signers: []crypto.Address{alice.Address()}, Known: []crypto.Policy{alice.Policy()}, Sequence: true}
-	for i, a := range amounts {
-		in.Operations = append(in.Operations, &ledger.Transfer{To: bob.Address(), Asset: pac, Amount: ledger.Units(a), Memo: fmt.Sprintf("memo %d", i), Code: 5})
-	}
-	b, err := c.Build(soon(t), in)
+	b, err := c.Build(soon(t), client.Intent{Signers: []crypto.Address{by.Address()}, Known: []crypto.Policy{by.Policy()}, Sequence: true, Operations: ops})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Sign(alice); err != nil {
+	if _, err := b.Sign(by); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := b.Raw()
@@ -80,6 +77,20 @@ func (w *world) pay(t *testing.T, amounts ...uint64) {
 	w.Put(raw)
 	w.Block()
 	w.Block()
+	if f, found, err := c.Find(soon(t), b.ID()); err != nil || !found || f.Receipt.Code != ledger.OK {
+		t.Fatalf("%s: %v, %v, %v", client.Summary(b.Body()), f.Receipt.Code, found, err)
+	}
+	return b.ID()
+}
+
+// pay makes alice pay bob.
+func (w *world) pay(t *testing.T, amounts ...uint64) {
+	t.Helper()
+	var ops []ledger.Operation
+	for i, a := range amounts {
+		ops = append(ops, &ledger.Transfer{To: bob.Address(), Asset: pac, Amount: ledger.Units(a), Memo: fmt.Sprintf("memo %d", i), Code: 5})
+	}
+	w.do(t, alice, ops...)
 }
 
 func request() statement.Request {
@@ -184,6 +195,97 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// What is only pending has amount 0; a post moves what it moves and not what the hold was.
+func TestHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pay(t, 10_000_000)
+	until := uint64(time.Now().Add(time.Hour).Unix())
+	hold := &ledger.CreateHold{To: bob.Address(), Asset: pac, Amount: ledger.Units(700), Reference: ledger.Reference{7}, Code: 9, Memo: "escrow", Expires: until,
+		PostBy: ledger.ByReceiver, VoidBy: ledger.ByReceiver}
+	posted, voided := ledger.HoldID(w.do(t, alice, hold, hold), 0), crypto.Hash{}
+	c := dial(t, w.Node)
+	_, entries := read(t, c, request())
+	voided = ledger.HoldID(entries[len(entries)-1].TxID, 1)
+	w.do(t, bob, &ledger.PostHold{Hold: posted, Amount: ledger.Units(300)}, &ledger.VoidHold{Hold: voided})
+	s, entries := read(t, c, request())
+	var got []string
+	for _, e := range entries {
+		if e.Kind != "fee" {
+			got = append(got, fmt.Sprintf("%s %s %s %s %v %q %q %d", e.Kind, e.Amount, e.PendingIn, e.PendingOut, e.Hold == posted || e.Hold == voided, e.Memo, e.Reference, e.Code))
+		}
+	}
+	const reference = "07000000000000000000000000000000"
+	want := []string{`transfer 10000000 0 0 false "memo 0" "" 5`, `hold 0 700 0 true "escrow" "` + reference + `" 9`, `hold 0 700 0 true "escrow" "` + reference + `" 9`,
+		`post 300 -700 0 true "" "` + reference + `" 9`, `void 0 -700 0 true "" "` + reference + `" 9`}
+	// Deposits of rows stand between them and are checked by the sums.
+	got = slices.DeleteFunc(got, func(line string) bool { return strings.HasPrefix(line, "deposit") || strings.HasPrefix(line, "refund") })
+	if !slices.Equal(got, want) || s.Closing.PendingIn.Sign() != 0 {
+		t.Errorf("bob's entries are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	r := request()
+	r.Account = alice.Address()
+	_, entries = read(t, c, r)
+	for _, e := range entries {
+		switch e.Kind {
+		case "hold":
+			if e.Amount.Sign() != 0 || e.PendingOut.Int64() != 700 {
+				t.Errorf("the holder's entry is %+v", e)
+			}
+		case "post":
+			if e.Amount.Int64() != -300 || e.PendingOut.Int64() != -700 {
+				t.Errorf("the holder's entry is %+v", e)
+			}
+		}
+	}
+}
+
+// A line that is closed and opened again has two journals: no statement passes one for both.
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pay(t, 100_000_000)
+	eur := ledger.NewAssetID(alice.Address(), "EUR")
+	give := func(n uint64) {
+		w.do(t, alice, &ledger.Transfer{To: bob.Address(), Asset: eur, Amount: ledger.Units(n)})
+	}
+	w.do(t, alice, &ledger.CreateAsset{Code: "EUR", Scale: 2, MaxSupply: ledger.Units(1000)})
+	give(5)
+	w.do(t, bob, &ledger.Transfer{To: alice.Address(), Asset: eur, Amount: ledger.Units(5)})
+	c := dial(t, w.Node)
+	r := statement.Request{Account: bob.Address(), Asset: "EUR"}
+	first, _ := read(t, c, r)
+	if first.Earlier || first.Count != 2 {
+		t.Errorf("before closing: %+v", first)
+	}
+	w.do(t, bob, &ledger.CloseLine{Asset: eur, To: bob.Address()})
+	if s, entries := read(t, c, r); !s.Earlier || len(entries) != 0 || !s.Proof.Missing {
+		t.Errorf("after closing: %+v", s)
+	}
+	between := w.Height() // the block after the one that closed it
+	give(7)
+	s, entries := read(t, c, r)
+	if !s.Earlier || len(entries) != 1 || s.Closing.Balance.Int64() != 7 || !strings.Contains(s.Summary(), "closed lines") {
+		t.Errorf("opened again: %+v", s)
+	}
+	r.First = statement.Bound{Height: between}
+	if s, entries := read(t, c, r); s.Earlier || len(entries) != 1 {
+		t.Errorf("from between on: %+v", s)
+	}
+	r.First = statement.Bound{Height: first.Last}
+	if _, err := statement.Read(soon(t), c, r); !errors.Is(err, statement.ErrClosed) {
+		t.Errorf("over the closing: %v", err)
+	}
+	r.Last = statement.Bound{Height: between}
+	if _, err := statement.Read(soon(t), c, r); !errors.Is(err, statement.ErrClosed) {
+		t.Errorf("to after the closing: %v", err)
+	}
+	r.First, r.Last = statement.Bound{}, statement.Bound{Height: first.Last}
+	if s, entries := read(t, c, r); s.Earlier || len(entries) != 2 {
+		t.Errorf("the first journal, afterwards: %+v", s)
+	}
+}
+
 // entriesLie changes the journal entries that a node answers.
 func entriesLie(change func([][]byte) [][]byte) clienttest.Lies {
 	return clienttest.Lies{Answer: func(q *abci.RequestQuery, a *abci.ResponseQuery) {
@@ -192,7 +294,10 @@ func entriesLie(change func([][]byte) [][]byte) clienttest.Lies {
 			if err != nil {
 				panic(err)
 			}
-			a.Value = query.EncodeEntries(change(entries))
+			if len(entries) >= 4 { // what is asked for afterwards is answered as it is
+				entries = change(entries)
+			}
+			a.Value = query.EncodeEntries(entries)
 		}
 	}}
 }
@@ -249,7 +354,7 @@ func TestLies(t *testing.T) {
 		if stop {
 			inner := lie.Answer
 			lie.Answer = func(q *abci.RequestQuery, a *abci.ResponseQuery) {
-				if _, from, _, ok := query.ParseEntriesData(q.Data); q.Path == query.PathEntries && ok && from > 1 {
+				if _, _, from, _, ok := query.ParseEntriesData(q.Data); q.Path == query.PathEntries && ok && from > 1 {
 					a.Value = nil
 					return
 				}

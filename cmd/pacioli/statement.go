@@ -39,8 +39,8 @@ shown beside it. A line on standard error says what was proven. --output json is
 
 JSON: chain_id, network_id, account, name, asset, asset_id, scale, first_height, first_time, last_height, last_time, opening and
 closing: height, balance, pending_in, pending_out, entries, head, origin; proof: height, entries, head, header_height,
-header_hash; count, entries: number, height, time, kind, tx_id, operation, counterparty, counterparty_name, amount, balance,
-pending_in, pending_out, memo, reference, code.`,
+header_hash, incarnation; earlier_lines, count, entries: number, height, time, kind, tx_id, operation, counterparty, counterparty_name, amount, balance,
+pending_in, pending_out, memo, reference, code, hold.`,
 		Example: `  pacioli statement alice --asset EUR
   pacioli statement alice --asset EUR --from 2026-01-01 --to 2026-01-31 --format hledger > january.journal`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,7 +58,7 @@ pending_in, pending_out, memo, reference, code.`,
 	flags.StringVar(&f.from, "from", "", "height, date or time that the statement begins with (default the account's first entry)")
 	flags.StringVar(&f.to, "to", "", "height, date or time that it ends with (default the newest state that can be proven)")
 	flags.StringVar(&f.format, "format", "table", strings.Join(statement.Formats[:len(statement.Formats)-1], ", ")+" or "+statement.Formats[len(statement.Formats)-1])
-	flags.BoolVar(&f.memos, "memos", true, "look up memos and references, which costs a question for each transaction")
+	flags.BoolVar(&f.memos, "memos", true, "look up memos, which costs a question for each transaction")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Minute, "how long it may take")
 	_ = cmd.MarkFlagRequired("asset")
 	for flag, words := range map[string][]string{"from": nil, "to": nil, "format": statement.Formats} { // "from" is no key here
@@ -124,6 +124,9 @@ func (c *cli) statement(ctx context.Context, b provenBooks, r statement.Request,
 	s, err := statement.Read(ctx, b.Client, r)
 	if errors.Is(err, statement.ErrNoAsset) {
 		return &problem{err: err, name: "asset_unknown", hint: "codes are upper case"}
+	}
+	if errors.Is(err, statement.ErrClosed) {
+		return &problem{err: err, name: "line_closed", hint: "--to a height before it was closed, or --from one after"}
 	}
 	if err != nil {
 		return err
