@@ -292,6 +292,19 @@ func BenchmarkVerify(b *testing.B) {
 			}
 		})
 	}
+	for _, c := range webAuthnCases(b) {
+		if len(c.check.Signature) != P256WebAuthn.MaxSignatureSize() || !c.want {
+			continue
+		}
+		b.Run("p256-webauthn-longest", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !c.check.Verify() {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkVerifyAll(b *testing.B) {
