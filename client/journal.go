@@ -127,7 +127,8 @@ func (j *Journal) Close() error {
 // the mark's head to the line's. A mark of another incarnation of the line stands for the beginning. Nothing of what a node says is handed out before. The journal may be of any length; the
 // caller closes it. progress, which may be nil, is told after each page how many entries have come; the number begins
 // again when the entries of a node do not verify and the next one is asked.
-func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to ledger.Line, progress func(done, total uint64)) (*Journal, error) {
+func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to ledger.Line,
+	progress func(done, total uint64)) (*Journal, error) {
 	if from.Incarnation != to.Incarnation {
 		from = Mark{Incarnation: to.Incarnation} // the line was closed and opened again since
 	}
@@ -143,7 +144,8 @@ func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to 
 		}()
 		head, next := from.Head, from.Entries+1
 		for next <= to.Entries {
-			answer, err := n.query(ctx, query.PathEntries, query.EntriesData(key, to.Incarnation, next, uint32(min(to.Entries-next+1, query.MaxEntries))), 0, false)
+			question := query.EntriesData(key, to.Incarnation, next, uint32(min(to.Entries-next+1, query.MaxEntries)))
+			answer, err := n.query(ctx, query.PathEntries, question, 0, false)
 			if err != nil {
 				return nil, err
 			}

@@ -65,7 +65,8 @@ func (c *Client) Past(ctx context.Context, heights []uint64) ([]Header, error) {
 
 // signedBy fetches those blocks of which the indices are in old and that are not there yet, and takes them when the
 // validators signed them. One that too few of them signed stays nil.
-func (c *Client) signedBy(ctx context.Context, asked []*endpoint, validators *types.ValidatorSet, heights []uint64, old []int, blocks []*types.LightBlock) error {
+func (c *Client) signedBy(ctx context.Context, asked []*endpoint, validators *types.ValidatorSet, heights []uint64, old []int,
+	blocks []*types.LightBlock) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	work := make(chan int)

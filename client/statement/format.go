@@ -50,7 +50,8 @@ func (s *Statement) Summary() string {
 	}
 	text := fmt.Sprintf("complete, %d %s: the journal folds %s %s", s.Count, plural(s.Count, "entry", "entries"), from, to)
 	if s.Earlier {
-		text += "; the account closed lines before this one was opened, and one of the same asset would have had a journal of its own, which is not in here"
+		text += "; the account closed lines before this one was opened, and one of the same asset would have had a journal of " +
+			"its own, which is not in here"
 	}
 	return text
 }
@@ -146,7 +147,8 @@ func (s *Statement) table(ctx context.Context, w *bufio.Writer) error {
 		if e.Reference != "" {
 			rest = append(rest, "reference "+e.Reference)
 		}
-		row(e.Time.Format(time.RFC3339), strconv.FormatUint(e.Height, 10), e.Kind, s.change(e.Amount), s.decimal(e.Balance), strings.TrimSpace(strings.Join(rest, "  ")))
+		row(e.Time.Format(time.RFC3339), strconv.FormatUint(e.Height, 10), e.Kind,
+			s.change(e.Amount), s.decimal(e.Balance), strings.TrimSpace(strings.Join(rest, "  ")))
 	}
 	total("closing balance", s.Closing)
 	fmt.Fprintf(w, "\n%s\n", s.Summary())
@@ -199,7 +201,8 @@ type entryView struct {
 }
 
 func (s *Statement) view(e Entry) entryView {
-	v := entryView{Number: e.Number, Height: e.Height, Time: stamp(e.Time), Kind: e.Kind, Name: e.Name, Amount: s.decimal(e.Amount), Balance: s.decimal(e.Balance),
+	v := entryView{Number: e.Number, Height: e.Height, Time: stamp(e.Time), Kind: e.Kind, Name: e.Name,
+		Amount: s.decimal(e.Amount), Balance: s.decimal(e.Balance),
 		PendingIn: s.decimal(e.PendingIn), PendingOut: s.decimal(e.PendingOut), Memo: e.Memo, Reference: e.Reference, Code: e.Code}
 	if e.TxID != (crypto.Hash{}) {
 		v.TxID, v.Operation = e.TxID.String(), &e.Operation
@@ -267,8 +270,12 @@ func (s *Statement) json(ctx context.Context, w *bufio.Writer) error {
 		err := e.Encode(v)
 		return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 	}
-	head, err := encode(statementView{s.ChainID, s.NetworkID, s.Account, s.Name, s.Asset, hex.EncodeToString(s.AssetID[:]), s.Scale, s.First, stamp(s.FirstTime), s.Last, stamp(s.LastTime),
-		s.pointView(s.Opening), s.pointView(s.Closing), proofView{s.Proof.Height, s.Proof.Mark.Entries, s.Proof.Mark.Head, s.Proof.Header, hex.EncodeToString(s.Proof.Hash), s.Proof.Mark.Incarnation}, s.Earlier, s.Count}, "  ")
+	head, err := encode(statementView{ChainID: s.ChainID, NetworkID: s.NetworkID, Account: s.Account, Name: s.Name,
+		Asset: s.Asset, AssetID: hex.EncodeToString(s.AssetID[:]), Scale: s.Scale,
+		First: s.First, FirstTime: stamp(s.FirstTime), Last: s.Last, LastTime: stamp(s.LastTime),
+		Opening: s.pointView(s.Opening), Closing: s.pointView(s.Closing),
+		Proof: proofView{s.Proof.Height, s.Proof.Mark.Entries, s.Proof.Mark.Head, s.Proof.Header, hex.EncodeToString(s.Proof.Hash),
+			s.Proof.Mark.Incarnation}, Earlier: s.Earlier, Count: s.Count}, "  ")
 	if err != nil {
 		return err
 	}

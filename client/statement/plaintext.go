@@ -111,7 +111,8 @@ func (s *Statement) hledger(ctx context.Context, w *bufio.Writer) error {
 	fmt.Fprintf(w, "\ndecimal-mark .\ncommodity %s %s\n", sample, commodity)
 	if s.Opening.Balance.Sign() != 0 {
 		used[strings.Join(opening, ":")] = true
-		fmt.Fprintf(w, "\n%s * opening balance\n    %s   = %s %s\n    %s\n", s.FirstTime.Format(time.DateOnly), own, s.decimal(s.Opening.Balance), commodity, strings.Join(opening, ":"))
+		fmt.Fprintf(w, "\n%s * opening balance\n    %s   = %s %s\n    %s\n", s.FirstTime.Format(time.DateOnly), own,
+			s.decimal(s.Opening.Balance), commodity, strings.Join(opening, ":"))
 	}
 	for e, err := range s.Entries(ctx) {
 		if err != nil {
@@ -132,7 +133,8 @@ func (s *Statement) hledger(ctx context.Context, w *bufio.Writer) error {
 		used[other] = true
 		fmt.Fprintf(w, "    %s  %s %s\n    %s  %s %s\n", own, s.decimal(e.Amount), commodity, other, s.decimal(new(big.Int).Neg(e.Amount)), commodity)
 	}
-	fmt.Fprintf(w, "\n%s%s * closing balance\n    %s  %s %s = %s %s\n", s.pendingAtEnd(), s.LastTime.Format(time.DateOnly), own, zero, commodity, s.decimal(s.Closing.Balance), commodity)
+	fmt.Fprintf(w, "\n%s%s * closing balance\n    %s  %s %s = %s %s\n",
+		s.pendingAtEnd(), s.LastTime.Format(time.DateOnly), own, zero, commodity, s.decimal(s.Closing.Balance), commodity)
 	for i, name := range slices.Sorted(maps.Keys(used)) { // hledger --strict wants them declared, wherever
 		fmt.Fprintf(w, "%saccount %s\n", []string{"\n", ""}[min(i, 1)], name)
 	}

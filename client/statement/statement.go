@@ -172,7 +172,8 @@ func Read(ctx context.Context, c *client.Client, r Request) (*Statement, error) 
 		return nil, fmt.Errorf("%w %s at height %d", ErrNoAsset, r.Asset, asset.Height)
 	}
 	network := c.NetworkID()
-	s := &Statement{ChainID: network.ChainID, NetworkID: network.ID, Account: r.Account, Name: r.Names[r.Account], Asset: r.Asset, AssetID: id, Scale: asset.Value.Scale}
+	s := &Statement{ChainID: network.ChainID, NetworkID: network.ID, Account: r.Account,
+		Name: r.Names[r.Account], Asset: r.Asset, AssetID: id, Scale: asset.Value.Scale}
 	key := ledger.LineKey{Account: r.Account, Asset: id}
 	newest, err := c.Line(ctx, key, 0)
 	if err != nil {
@@ -209,8 +210,8 @@ func Read(ctx context.Context, c *client.Client, r Request) (*Statement, error) 
 		s.Opening.Origin = Beginning
 	}
 	if begin.Present && (!end.Present || end.Value.Incarnation != begin.Value.Incarnation) {
-		return nil, fmt.Errorf("%w: it was there at height %d and was closed by height %d; a period that ends before it was closed has a statement, and one that begins after that",
-			ErrClosed, begin.Height, end.Height)
+		return nil, fmt.Errorf("%w: it was there at height %d and was closed by height %d; "+
+			"a period that ends before it was closed has a statement, and one that begins after that", ErrClosed, begin.Height, end.Height)
 	}
 	journal, err := c.Journal(ctx, key, client.MarkOf(begin.Value), end.Value, func(done, total uint64) { x.progress("entries", done, total) })
 	if err != nil {
@@ -360,7 +361,8 @@ func (s *Statement) measure(journal *client.Journal, begin ledger.Line, end clie
 			return err
 		}
 		if e.Height < height || e.Height > end.Height || s.Opening.Origin == State && e.Height < first {
-			return fmt.Errorf("the proven journal is inconsistent: entry %d has height %d, after %d and up to %d: is this program too old?", e.Number, e.Height, height, end.Height)
+			return fmt.Errorf("the proven journal is inconsistent: entry %d has height %d, after %d and up to %d: is this program too old?",
+				e.Number, e.Height, height, end.Height)
 		}
 		height = e.Height
 		if !opened && e.Height >= first {
@@ -370,10 +372,11 @@ func (s *Statement) measure(journal *client.Journal, begin ledger.Line, end clie
 			closing = Cut
 			break
 		}
-		after := counterOf(ledger.Line{DebitsPending: e.DebitsPending, DebitsPosted: e.DebitsPosted, CreditsPending: e.CreditsPending, CreditsPosted: e.CreditsPosted})
+		after := countersAfter(e)
 		if opened {
 			s.Count++
-			s.widest = max(s.widest, len(Decimal(after.balance(), s.Scale)), 1+len(Decimal(new(big.Int).Sub(after.balance(), counters.balance()), s.Scale)))
+			s.widest = max(s.widest, len(Decimal(after.balance(), s.Scale)),
+				1+len(Decimal(new(big.Int).Sub(after.balance(), counters.balance()), s.Scale)))
 		}
 		counters = after
 		at.Entries, at.Head = e.Number, ledger.NextHead(at.Head, e.Encode())
@@ -391,7 +394,8 @@ func (s *Statement) measure(journal *client.Journal, begin ledger.Line, end clie
 			s.Closing.Origin = Beginning
 		}
 		if line := counterOf(end.Value); at != client.MarkOf(end.Value) || counters.differs(line) {
-			return fmt.Errorf("the proven journal is inconsistent: its last entry, %d with head %s, leaves other counters than the line of height %d has: is this program too old?",
+			return fmt.Errorf("the proven journal is inconsistent: its last entry, %d with head %s, leaves other counters than the line "+
+				"of height %d has: is this program too old?",
 				at.Entries, at.Head, end.Height)
 		}
 	}
@@ -404,6 +408,11 @@ type counters struct{ debits, credits, pendingOut, pendingIn *big.Int }
 func counterOf(l ledger.Line) counters {
 	number := func(a ledger.Amount) *big.Int { return new(big.Int).SetBytes(a.Bytes()) }
 	return counters{number(l.DebitsPosted), number(l.CreditsPosted), number(l.DebitsPending), number(l.CreditsPending)}
+}
+
+func countersAfter(e ledger.Entry) counters {
+	return counterOf(ledger.Line{DebitsPending: e.DebitsPending, DebitsPosted: e.DebitsPosted,
+		CreditsPending: e.CreditsPending, CreditsPosted: e.CreditsPosted})
 }
 
 func (c counters) balance() *big.Int { return new(big.Int).Sub(c.credits, c.debits) }
@@ -459,15 +468,19 @@ func (x *reader) entries(ctx context.Context, s *Statement, journal *client.Jour
 			if e.Height > s.Last {
 				break
 			}
-			after := counterOf(ledger.Line{DebitsPending: e.DebitsPending, DebitsPosted: e.DebitsPosted, CreditsPending: e.CreditsPending, CreditsPosted: e.CreditsPosted})
+			after := countersAfter(e)
 			if e.Number > s.Opening.Mark.Entries {
 				reference := ""
 				if e.Reference != (ledger.Reference{}) {
 					reference = hex.EncodeToString(e.Reference[:])
 				}
-				pending = append(pending, Entry{Hold: e.Hold, Reference: reference, Code: e.Code, Number: e.Number, Height: e.Height, Kind: e.Kind.String(), TxID: e.TxID, Operation: e.Operation, Counterparty: e.Counterparty,
-					Name: x.Names[e.Counterparty], Amount: new(big.Int).Sub(after.balance(), before.balance()), Balance: after.balance(),
-					PendingIn: new(big.Int).Sub(after.pendingIn, before.pendingIn), PendingOut: new(big.Int).Sub(after.pendingOut, before.pendingOut)})
+				pending = append(pending, Entry{
+					Number: e.Number, Height: e.Height, Kind: e.Kind.String(), TxID: e.TxID, Operation: e.Operation,
+					Counterparty: e.Counterparty, Name: x.Names[e.Counterparty], Hold: e.Hold, Reference: reference, Code: e.Code,
+					Amount: new(big.Int).Sub(after.balance(), before.balance()), Balance: after.balance(),
+					PendingIn:  new(big.Int).Sub(after.pendingIn, before.pendingIn),
+					PendingOut: new(big.Int).Sub(after.pendingOut, before.pendingOut),
+				})
 			}
 			before = after
 			if len(pending) == batch && !flush() {
