@@ -28,11 +28,11 @@ const (
 
 // Row is one payment of a file.
 type Row struct {
-	Line     int    // in the file, from 1
-	ID       string // the payer's own
-	Code     string // of the asset
-	Scale    uint32 // of the asset
-	Transfer ledger.Transfer
+	Line      int    // in the file, from 1
+	ID        string // the payer's own
+	AssetCode string
+	Scale     uint32 // of the asset
+	Transfer  ledger.Transfer
 }
 
 // Problem is what is wrong with a line of a file.
@@ -159,7 +159,7 @@ func ReadRows(file io.Reader, from crypto.Address, look Lookup) ([]Row, Problems
 			return ""
 		}
 		before := len(problems)
-		row := Row{Line: line, ID: cell("id"), Code: cell("asset")}
+		row := Row{Line: line, ID: cell("id"), AssetCode: cell("asset")}
 		payment, err := client.NewPayment(from, row.ID)
 		if err != nil {
 			report(line, "%s", err)
@@ -181,20 +181,20 @@ func ReadRows(file io.Reader, from crypto.Address, look Lookup) ([]Row, Problems
 		case to.address == from:
 			report(line, "to %q is the account that pays", cell("to"))
 		}
-		of, ok := assets[row.Code]
+		of, ok := assets[row.AssetCode]
 		if !ok {
-			if ledger.CheckAssetCode(row.Code) == nil {
-				if of.id, of.asset, of.found, err = look.Asset(row.Code); err != nil {
+			if ledger.CheckAssetCode(row.AssetCode) == nil {
+				if of.id, of.asset, of.found, err = look.Asset(row.AssetCode); err != nil {
 					return nil, nil, err
 				}
 			}
-			assets[row.Code] = of
+			assets[row.AssetCode] = of
 		}
 		row.Scale = of.asset.Scale
 		amount, err := ledger.ParseAmount(cell("amount"), row.Scale)
 		switch {
 		case !of.found:
-			report(line, "there is no asset %q; codes are upper case", row.Code)
+			report(line, "there is no asset %q; codes are upper case", row.AssetCode)
 		case err != nil:
 			report(line, "%s", err)
 		case amount.IsZero():
