@@ -75,8 +75,8 @@ type Status string
 
 const (
 	Paid    Status = "paid"    // in a block, proven
-	Failed  Status = "failed"  // in a block without effect, proven; or the nodes' word that they refused it
-	Unknown Status = "unknown" // may have been paid, or may yet be: run again
+	Failed  Status = "failed"  // in a block without effect, proven
+	Unknown Status = "unknown" // may have been paid, or may yet be, also when nodes say that they refused it: run again
 	Unsent  Status = "unsent"  // nothing of it was sent: run again
 )
 
@@ -106,7 +106,7 @@ type Result struct {
 	Tx        crypto.Hash // the transaction that decided, or is to decide; zero: none
 	Operation int         // in it
 	Height    uint64      // of its block; 0: not in one
-	Code      ledger.Code // of a row that failed
+	Code      ledger.Code // of a row that failed; of an unknown one, the one that nodes refused it with, if they did
 	// Fee is the row's share in the fees of all transactions that were made for it, in base units of the fee asset.
 	// The shares of all rows add up to what was paid.
 	Fee ledger.Amount
@@ -535,8 +535,6 @@ func (r *run) status(i int) (Status, *attempt) {
 	switch {
 	case a == nil:
 		return Unsent, nil
-	case a.end == nil && r.rows[i].refused != 0:
-		return Failed, a
 	case a.end == nil && a.unsent:
 		return Unsent, nil
 	case a.end == nil:

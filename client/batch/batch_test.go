@@ -43,6 +43,7 @@ type world struct {
 	ended     map[crypto.Hash]client.Final // in a block
 	paid      map[ledger.Reference]int     // how often
 	fees      ledger.Amount                // of all blocks
+	refuse    bool                         // every node refuses everything
 	elsewhere map[string]*Earlier          // begun by others
 	durable   []byte                       // what is safe of the journal
 	points    int                          // passed in this run
@@ -52,6 +53,12 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{t: t, dir: t.TempDir(), rng: rand.New(rand.NewPCG(seed, 0)), harsh: true, most: 1000, funds: ledger.Units(1 << 40), refuses: map[crypto.Address]bool{},
 		limbo: map[crypto.Hash]*ledger.Body{}, ended: map[crypto.Hash]client.Final{}, paid: map[ledger.Reference]int{}, elsewhere: map[string]*Earlier{}}
+}
+
+func (w *world) setHarsh(harsh bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.harsh = harsh
 }
 
 // chance is true in p of 100 cases of a harsh world.
@@ -161,6 +168,8 @@ func (w *world) Send(_ context.Context, tx Transaction) (client.Final, error) {
 		return none, unknown
 	case ended:
 		return f, nil
+	case w.refuse:
+		return none, &client.Refusal{ID: tx.ID, Code: ledger.FeeUnpayable}
 	case w.now >= body.ValidUntil && w.chance(20):
 		return none, unknown // it cannot be proven now
 	case w.now >= body.ValidUntil:
@@ -255,6 +264,8 @@ func (w *world) rows(n int, bad ...int) (rows []Row) {
 // once checks that no row was paid twice, and with all that each good one was paid.
 func (w *world) once(rows []Row, all bool) {
 	w.t.Helper()
+	w.mu.Lock() // what a killed run had under way may still arrive
+	defer w.mu.Unlock()
 	for _, row := range rows {
 		n := w.paid[row.Transfer.Reference]
 		if bad := w.refuses[row.Transfer.To]; n > 1 || all && !bad && n != 1 || bad && n != 0 {
@@ -272,9 +283,11 @@ func (w *world) finish(rows []Row, o Options) Report {
 		if err != nil && !strings.Contains(err.Error(), "no node") {
 			w.t.Fatal(err)
 		}
-		w.harsh = false
+		w.setHarsh(false)
 		if err == nil && report.Counts[Unknown]+report.Counts[Unsent] == 0 {
 			w.once(rows, true)
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			for _, r := range report.Results {
 				if (r.Status == Failed) != w.refuses[r.Transfer.To] {
 					w.t.Fatalf("%s is %s", r.ID, r.Status)
@@ -309,7 +322,7 @@ func TestKilledAnywhere(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %v", seed, k, err)
 			}
 			w.once(rows, false)
-			w.harsh = true
+			w.setHarsh(true)
 			w.finish(all, o) // with more rows than before
 			if t.Failed() {
 				t.Fatalf("seed %d, killed at step %d", seed, k)
@@ -326,10 +339,11 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(60) {
 		w := newWorld(t, seed)
+		rng := rand.New(rand.NewPCG(seed, 1))
 		all := w.rows(40, 3, 17, 18, 39)
-		o := Options{PerTransaction: 1 + w.rng.IntN(12), InFlight: 1 + w.rng.IntN(4)}
+		o := Options{PerTransaction: 1 + rng.IntN(12), InFlight: 1 + rng.IntN(4)}
 		for n := 10; n <= len(all); n += 2 {
-			w.crashAt = 1 + w.rng.IntN(30)
+			w.crashAt = 1 + rng.IntN(30)
 			if _, err, _ := w.run(all[:n], o); err != nil && !strings.Contains(err.Error(), "no node") {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -589,5 +603,37 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("full after %d: %v, %v, %d sent", at, err, r.Stopped, r.Sent)
 		}
 		w.finish(rows, Options{PerTransaction: 3})
+	}
+}
+
+// TestRefused: what nodes refuse is not known to be dead, and keeps the rest from being sent.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.harsh, w.refuse = false, true
+	rows := w.rows(6)
+	o := Options{PerTransaction: 2, InFlight: 1}
+	for range 2 {
+		r, err, _ := w.run(rows, o)
+		if err != nil || r.Counts[Unknown] < 2 || r.Counts[Unknown]+r.Counts[Unsent] != 6 || r.Results[0].Status != Unknown || r.Results[0].Code != ledger.FeeUnpayable || r.Results[5].Status != Unsent {
+			t.Fatalf("%v, %+v: %v", r.Counts, r.Results[0], err)
+		}
+		if _, ok := errors.AsType[*client.Refusal](r.Stopped); !ok {
+			t.Errorf("stopped by %v", r.Stopped)
+		}
+	}
+	w.refuse = false
+	w.finish(rows, o)
+	// Interrupted before it began.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	j, err := OpenJournal(w.dir, network, payer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	r, err := Run(ctx, Options{Rows: w.rows(7), Journal: j, Chain: w})
+	if err != nil || r.Counts[Paid] != 6 || r.Counts[Unsent] != 1 || r.Sent != 0 || !errors.Is(r.Stopped, context.Canceled) {
+		t.Errorf("%v, %d sent, %v, %v", r.Counts, r.Sent, err, r.Stopped)
 	}
 }

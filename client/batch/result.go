@@ -12,13 +12,14 @@ import (
 	"strings"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 // resultHeader is the header row of a result file.
 var resultHeader = []string{"id", "status", "tx", "operation", "height", "code", "fee", "fee_asset"}
 
-// WriteResult writes what became of each row as CSV, in the order of the rows. code is the receipt's by name: "ok" for what
-// is paid. Fees are in decimals of the fee asset.
+// WriteResult writes what became of each row as CSV, in the order of the rows. code is the receipt's by name, "ok" for what
+// is paid, or the one that nodes refused an unknown row with. Fees are in decimals of the fee asset.
 func WriteResult(w io.Writer, r Report, fee Funds) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(resultHeader); err != nil {
@@ -32,7 +33,7 @@ func WriteResult(w io.Writer, r Report, fee Funds) error {
 		if row.Height != 0 {
 			record[4] = strconv.FormatUint(row.Height, 10)
 		}
-		if row.Status == Paid || row.Status == Failed {
+		if row.Status == Paid || row.Code != ledger.OK {
 			record[5] = row.Code.String()
 		}
 		if err := out.Write(record); err != nil {

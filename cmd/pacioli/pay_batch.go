@@ -48,8 +48,8 @@ The rows' references on the ledger are derived from their ids, unless the file h
 All rows are checked before anything is sent, and their sum, with the fees, is compared with the balance. Then they are paid
 by transactions of up to --per-transaction rows. A transaction that fails is split, so that a row that cannot be paid stops no
 other. What became of each row stands in FILE.result.csv when the command ends: id, status, tx, operation (its place in the
-transaction), height, code, fee (its share), fee_asset. status is paid, failed (proven to have had no effect, or refused by the nodes;
-the next run tries again), unknown (may have been paid) or unsent. Two homes do not know of each other: pay a file from one.
+transaction), height, code, fee (its share), fee_asset. status is paid, failed (proven to have had no effect; the next run tries
+again), unknown (may have been paid, or may yet be) or unsent. Two homes do not know of each other: pay a file from one.
 
 Exit codes: 0 all paid, 4 some are unknown: run it again, 3 some failed, 1 some were not sent.
 
@@ -367,7 +367,7 @@ func (c *cli) finishBatch(report batch.Report, fee batch.Funds, r batchResult) e
 			if row.Tx != (crypto.Hash{}) {
 				p.Tx = row.Tx.String()
 			}
-			if row.Status == batch.Failed {
+			if row.Code != ledger.OK {
 				p.Code = row.Code.String()
 			}
 			r.Problems = append(r.Problems, p)
