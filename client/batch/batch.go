@@ -145,7 +145,6 @@ type run struct {
 
 // row is what a run knows of a row. What was done about it is in the journal.
 type row struct {
-	limit   int         // how large a transaction with it may be
 	done    bool        // it failed alone in this run, or died too often
 	died    int         // transactions in this run
 	refused ledger.Code // the nodes' word about its open transaction; 0: none
