@@ -58,6 +58,9 @@ const (
 	DomainEntry      Domain = "pacioli.entry.v1\x00"   // journal entries
 	DomainReplay     Domain = "pacioli.replay.v1\x00"  // nonces of unordered transactions
 	DomainPossession Domain = "pacioli.pop.v1\x00"     // proof that the owner of a new policy holds its keys
+	DomainSponsor    Domain = "pacioli.sponsor.v1\x00" // what the sponsor of a transaction signs
+	DomainHold       Domain = "pacioli.hold.v1\x00"    // hold id
+	DomainClosed     Domain = "pacioli.closed.v1\x00"  // chain over the closed lines of an account
 	DomainPayment    Domain = "pacioli.payment.v1\x00" // nonce and reference of a payment, from the payer's own id: wallets only
 )
 
@@ -66,7 +69,7 @@ const (
 func Domains() []Domain {
 	return []Domain{
 		DomainTx, DomainNetwork, DomainTxID, DomainAddress, DomainAsset, DomainShard, DomainEntry, DomainReplay,
-		DomainPossession, DomainPayment,
+		DomainPossession, DomainSponsor, DomainHold, DomainClosed, DomainPayment,
 	}
 }
 

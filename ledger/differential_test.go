@@ -372,7 +372,7 @@ func TestDifferentialMutated(t *testing.T) {
 		}
 		if err == nil {
 			accepted++
-			if again := Assemble(tx.Body.Encode(), tx.Witnesses); !bytes.Equal(again, raw) {
+			if again := Assemble(tx.Body.Encode(), tx.Witnesses, tx.Sponsor); !bytes.Equal(again, raw) {
 				t.Fatalf("seed %d, mutation %d: encodes to\n%x, was\n%x", seed, n, again, raw)
 			}
 		}

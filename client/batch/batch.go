@@ -64,8 +64,9 @@ type Chain interface {
 	Build(ctx context.Context, transfers []ledger.Transfer) (Transaction, error)
 	// Send is [client.Client.Send].
 	Send(ctx context.Context, tx Transaction) (client.Final, error)
-	// Cost returns what transactions of these transfers cost in all, beside the transfers themselves, and in which asset.
-	Cost(ctx context.Context, groups [][]ledger.Transfer) (ledger.AssetID, ledger.Amount, error)
+	// Cost returns what transactions of these transfers cost in all, fees and deposits, beside the transfers themselves, and
+	// in which asset: at most, as if no receiver had a line, or exactly, which asks for every receiver's.
+	Cost(ctx context.Context, groups [][]ledger.Transfer, exact bool) (ledger.AssetID, ledger.Amount, error)
 	// Available returns what the account can pay.
 	Available(ctx context.Context, asset ledger.AssetID) (Funds, error)
 }
@@ -295,6 +296,14 @@ func (r *run) transfers(rows []int) (list []ledger.Transfer) {
 
 // afford compares what is to be sent with what the account can pay.
 func (r *run) afford(ctx context.Context) error {
+	err := r.compare(ctx, false)
+	if _, short := errors.AsType[*Shortage](err); short {
+		err = r.compare(ctx, true)
+	}
+	return err
+}
+
+func (r *run) compare(ctx context.Context, exact bool) error {
 	var groups [][]ledger.Transfer
 	needed := map[ledger.AssetID]ledger.Amount{}
 	fits := map[ledger.AssetID]bool{}
@@ -317,7 +326,7 @@ func (r *run) afford(ctx context.Context) error {
 			groups = append(groups, r.transfers(g))
 		}
 		var err error
-		if feeAsset, cost, err = r.Chain.Cost(ctx, groups); err == nil {
+		if feeAsset, cost, err = r.Chain.Cost(ctx, groups, exact); err == nil {
 			break
 		}
 		if !errors.Is(err, client.ErrTooLarge) || r.largest == 1 {
@@ -340,7 +349,7 @@ func (r *run) afford(ctx context.Context) error {
 			text = "the rows need more " + f.Code + " than there can be"
 		}
 		if id == feeAsset && fits[id] {
-			text += fmt.Sprintf(", %s of it for fees", cost.Format(f.Scale))
+			text += fmt.Sprintf(", %s of it for fees and deposits", cost.Format(f.Scale))
 		}
 		short.Missing = append(short.Missing, fmt.Sprintf("%s, and the account has %s available at height %d", text, f.Amount.Format(f.Scale), f.Height))
 	}

@@ -125,7 +125,7 @@ func TestOnAChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	asset, cost, err := l.Cost(t.Context(), [][]ledger.Transfer{{rows[0].Transfer, rows[1].Transfer}, {rows[2].Transfer}})
+	asset, cost, err := l.Cost(t.Context(), [][]ledger.Transfer{{rows[0].Transfer, rows[1].Transfer}, {rows[2].Transfer}}, true)
 	if err != nil || asset != pac {
 		t.Fatal(err)
 	}

@@ -234,6 +234,8 @@ func differs(a, b ledger.Transfer) string {
 		return "memo"
 	case a.Reference != b.Reference:
 		return "reference"
+	case a != b:
+		return "content"
 	}
 	return ""
 }

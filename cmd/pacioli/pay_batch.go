@@ -45,7 +45,7 @@ that of RFC 4180. id is your own name of the payment, 1 to 256 bytes: it stands 
 also in other files and in pay --id, and other details under a used id are an error. to is a key of this home or an address.
 The rows' references on the ledger are derived from their ids, unless the file has some.
 
-All rows are checked before anything is sent, and their sum, with the fees, is compared with the balance. Then they are paid
+All rows are checked before anything is sent, and their sum, with fees and deposits, is compared with the balance. Then they are paid
 by transactions of up to --per-transaction rows. A transaction that fails is split, so that a row that cannot be paid stops no
 other. What became of each row stands in FILE.result.csv when the command ends: id, status, tx, operation (its place in the
 transaction), height, code, fee (its share), fee_asset. status is paid, failed (proven to have had no effect; the next run tries
