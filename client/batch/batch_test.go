@@ -314,7 +314,7 @@ func (w *world) finish(rows []Row, o Options) Report {
 // TestKilledAnywhere kills a run at each step that there is, on a chain that does what it likes, and goes on.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		for k := 1; ; k++ {
 			w := newWorld(t, seed<<32|uint64(k))
 			w.harsh = k%2 == 0
@@ -341,7 +341,7 @@ func TestKilledAnywhere(t *testing.T) {
 // TestKilledAgainAndAgain kills one run after the other, while the file grows, and in the end mends the bad rows.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		w := newWorld(t, seed)
 		rng := rand.New(rand.NewPCG(seed, 1))
 		all := w.rows(40, 3, 17, 18, 39)
