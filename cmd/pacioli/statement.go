@@ -84,7 +84,7 @@ func (c *cli) statementRequest(cmd *cobra.Command, f *statementFlags, account st
 	if err := ledger.CheckAssetCode(f.asset); err != nil {
 		return r, usage("--asset: %w", err)
 	}
-	r = statement.Request{Asset: f.asset, Memos: f.memos, Names: c.names(), Progress: c.progress()}
+	r = statement.Request{Asset: f.asset, Memos: f.memos, Names: c.names(), Progress: c.reading()}
 	if f.from != "" {
 		if r.First, err = statement.ParseBound(f.from, false); err != nil {
 			return r, usage("--from %w", err)
@@ -99,8 +99,11 @@ func (c *cli) statementRequest(cmd *cobra.Command, f *statementFlags, account st
 	return r, err
 }
 
-// progress shows how far long work is, on a terminal in place, elsewhere every few seconds.
-func (c *cli) progress() func(what string, done, total uint64) {
+// reading shows how far a long statement is: on a terminal in place, elsewhere every few seconds, and nothing beside JSON.
+func (c *cli) reading() func(what string, done, total uint64) {
+	if c.output == "json" {
+		return nil
+	}
 	const often, seldom = 200 * time.Millisecond, 10 * time.Second
 	file, ok := c.err.(*os.File)
 	terminal := ok && term.IsTerminal(int(file.Fd()))
@@ -148,7 +151,7 @@ func (c *cli) statement(ctx context.Context, b provenBooks, r statement.Request,
 		return fmt.Errorf("writing the statement: %w", err)
 	}
 	c.remember(r.Asset)
-	if format != "table" { // which says it itself
+	if format != "table" && c.output != "json" { // which say it themselves
 		c.say("%s", s.Summary())
 	}
 	return nil
