@@ -31,10 +31,10 @@ const (
 )
 
 // Node is one node of a state tree as it is hashed: an inner node has Height, Size and Version; a leaf Version, Key and
-// Value; a node where a Subtree stops Height, Size and Hash.
+// Value; a node where a Subtree stops its Hash alone, for whatever else it said would not be proven.
 type Node struct {
 	Height  uint64 // 0: a leaf
-	Size    uint64 // leaves below; 0 for a leaf, unless the Subtree stops at it: then 1
+	Size    uint64 // leaves below; 0 for a leaf
 	Version uint64
 	Key     []byte
 	Value   []byte
@@ -92,25 +92,24 @@ func DecodeSubtree(b []byte) (Subtree, error) {
 
 // known tells whether a node is of one of the three kinds, with numbers in range.
 func (n Node) known() bool {
-	inner := n.Height >= 1 && n.Height <= maxDepth && n.Size >= 2 && n.Size <= maxCount
 	empty := len(n.Key) == 0 && len(n.Value) == 0
 	made := n.Version >= 1 && n.Version <= maxCount
 	switch {
 	case len(n.Hash) != 0:
-		return len(n.Hash) == hashSize && empty && n.Version == 0 && (inner || n.Height == 0 && n.Size == 1)
+		return len(n.Hash) == hashSize && empty && n.Version == 0 && n.Height == 0 && n.Size == 0
 	case n.Height == 0:
 		return n.Size == 0 && made && len(n.Key) != 0 && len(n.Value) != 0
 	}
-	return inner && made && empty
+	return n.Height <= maxDepth && n.Size >= 2 && n.Size <= maxCount && made && empty
 }
 
-// Place is a node of a state tree whose hash is proven. The zero value is none.
+// Place is a node of a state tree of which the hash is proven, and what the node above it is proven to say.
 type Place struct {
-	Tree   int    // index into ledger.TreeNames
-	Path   []byte // from the root of the tree: 0 is left, 1 is right
-	Hash   [hashSize]byte
-	Height uint64 // of the node, as the node above it is proven to say
-	Size   uint64 // leaves below it, likewise; 0 for a root, whose height and size are not known before it is opened
+	Tree  int    // index into ledger.TreeNames
+	Path  []byte // from the root of the tree: 0 is left, 1 is right
+	Hash  [hashSize]byte
+	Above uint64 // height of the node above; 0 for a root
+	Most  uint64 // leaves that are left for this node; 0 for a root
 }
 
 // EncodeRoots writes the roots of all trees, in the order of their names: {repeated bytes roots = 1}.
@@ -163,10 +162,11 @@ type Content struct {
 }
 
 // Open reads an encoded Subtree and checks that it is the one at this place: the hashes lead from its leaves and from where
-// it stops to the place's; sizes and heights are what the nodes below add up to; keys ascend and belong to this tree, whose first
-// leaf is its own. Keys and values of the content point into b.
+// it stops to the place's; sizes and heights fit each other; keys ascend and belong to this tree, whose first leaf is its own.
+// Keys and values of the content point into b.
 //
-// The order of keys across two places is the caller's to check: each item of Content must sort behind the row before it.
+// What spans several places is the caller's to check: that a row sorts behind the one before it, and that the rows of a tree
+// with its own leaf are as many as the size of its root.
 func (p Place) Open(b []byte) (Content, error) {
 	if p.Tree < 0 || p.Tree >= ledger.TreeCount || len(p.Path) > maxDepth {
 		return Content{}, invalid("there is no place %x in tree number %d", p.Path, p.Tree)
@@ -180,15 +180,19 @@ func (p Place) Open(b []byte) (Content, error) {
 	}
 	o := opening{place: p, name: treeNames[p.Tree], rest: nodes, path: append(make([]byte, 0, maxDepth+1), p.Path...)}
 	o.content.Items = make([]Item, 0, len(nodes)/2+1)
-	height, size, sum, err := o.node(maxDepth + 1)
+	limit := uint64(maxDepth + 1)
+	if p.Above != 0 {
+		limit = p.Above
+	}
+	_, size, sum, err := o.node(limit, p.Most)
 	if err != nil {
 		return Content{}, err
 	}
 	if len(o.rest) != 0 {
 		return Content{}, invalid("%d nodes stand behind the end of the subtree", len(o.rest))
 	}
-	if p.Size != 0 && (height != p.Height || size != p.Size) {
-		return Content{}, invalid("subtree has height %d and %d leaves, the node above it says %d and %d", height, size, p.Height, p.Size)
+	if p.Most != 0 && size > p.Most {
+		return Content{}, invalid("subtree has %d leaves, the node above it leaves room for %d", size, p.Most)
 	}
 	if sum != p.Hash {
 		return Content{}, invalid("subtree of tree %q hashes to %x, want %x", o.name, sum, p.Hash)
@@ -208,21 +212,22 @@ type opening struct {
 	content Content
 }
 
-// node takes a node with all that is below it off the rest. Heights go down from limit, so the recursion is at most 65 deep.
-func (o *opening) node(limit uint64) (height, size uint64, sum [hashSize]byte, err error) {
+// node takes a node with all that is below it off the rest. limit is the height of the node above, most the leaves that are
+// left in it. The height and size that come back are 0 where the Subtree stops. Heights go down, so the recursion is at most
+// 65 deep.
+func (o *opening) node(limit, most uint64) (height, size uint64, sum [hashSize]byte, err error) {
 	if len(o.rest) == 0 {
 		return 0, 0, sum, invalid("subtree ends in the middle")
 	}
 	n := o.rest[0]
 	o.rest = o.rest[1:]
-	if n.Height >= limit {
-		return 0, 0, sum, invalid("a node of height %d stands below one of height %d", n.Height, limit)
-	}
 	switch {
+	case n.Height >= limit:
+		return 0, 0, sum, invalid("a node of height %d stands below one of height %d", n.Height, limit)
 	case len(n.Hash) != 0:
 		sum = [hashSize]byte(n.Hash)
-		o.content.Items = append(o.content.Items, Item{Below: &Place{o.place.Tree, bytes.Clone(o.path), sum, n.Height, n.Size}})
-		return n.Height, n.Size, sum, nil
+		o.content.Items = append(o.content.Items, Item{Below: &Place{o.place.Tree, bytes.Clone(o.path), sum, limit, most}})
+		return 0, 0, sum, nil
 	case n.Height == 0:
 		if err := o.leaf(n); err != nil {
 			return 0, 0, sum, err
@@ -234,17 +239,21 @@ func (o *opening) node(limit uint64) (height, size uint64, sum [hashSize]byte, e
 		return 0, 1, sha256.Sum256(b), nil
 	}
 	o.path = append(o.path, 0)
-	leftHeight, leftSize, left, err := o.node(n.Height)
+	leftHeight, leftSize, left, err := o.node(n.Height, n.Size-1)
 	if err != nil {
 		return 0, 0, sum, err
 	}
+	if leftSize >= n.Size {
+		return 0, 0, sum, invalid("a node of size %d has a left child of size %d", n.Size, leftSize)
+	}
 	o.path[len(o.path)-1] = 1
-	rightHeight, rightSize, right, err := o.node(n.Height)
+	rightHeight, rightSize, right, err := o.node(n.Height, n.Size-max(leftSize, 1))
 	if err != nil {
 		return 0, 0, sum, err
 	}
 	o.path = o.path[:len(o.path)-1]
-	if n.Height != max(leftHeight, rightHeight)+1 || n.Size != leftSize+rightSize {
+	whole := leftSize != 0 && rightSize != 0
+	if whole && (n.Height != max(leftHeight, rightHeight)+1 || n.Size != leftSize+rightSize) || rightSize >= n.Size {
 		return 0, 0, sum, invalid("a node of height %d and size %d has children of heights %d, %d and sizes %d, %d", n.Height, n.Size,
 			leftHeight, rightHeight, leftSize, rightSize)
 	}

@@ -7,10 +7,10 @@ import (
 )
 
 // TreeNode is a node of a tree as it is hashed. An inner node has Height, Size and Version; a leaf has Version, Key and
-// Value; a node that an answer stops at has Height, Size and Hash, and nothing of what is below it.
+// Value; a node that an answer stops at has its Hash and nothing else.
 type TreeNode struct {
 	Height  uint64 // 0: a leaf
-	Size    uint64 // leaves below; of a leaf only where the answer stops at it
+	Size    uint64 // leaves below; 0 for a leaf
 	Version uint64 // height of the block that made the node
 	Key     []byte
 	Value   []byte
@@ -191,7 +191,7 @@ func (d *treeDB) top(n *node, leaves int64) ([]TreeNode, error) {
 			walk(below.right)
 			return
 		}
-		nodes = append(nodes, TreeNode{Height: uint64(m.height), Size: uint64(m.size), Hash: slices.Clone(m.hash[:])})
+		nodes = append(nodes, TreeNode{Hash: slices.Clone(m.hash[:])})
 	}
 	walk(n)
 	return nodes, nil
