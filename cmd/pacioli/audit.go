@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client"
-	"github.com/pacioli-ledger/pacioli/client/audit"
+	"github.com/pacioli-ledger/pacioli/client/conservation"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -21,22 +21,22 @@ const auditFinding = 5
 
 // auditAsset is what an audit says about an asset. Amounts are in its decimals.
 type auditAsset struct {
-	Asset     string          `json:"asset"` // empty when there are lines, and no asset that they could be of
-	AssetID   string          `json:"asset_id"`
-	Issuer    *crypto.Address `json:"issuer,omitempty"`
-	Scale     uint32          `json:"scale"`
-	MaxSupply string          `json:"max_supply"`
-	Issued    string          `json:"issued"`
-	Burned    string          `json:"burned"`
-	Supply    string          `json:"supply"`
-	LineSum   string          `json:"line_sum"` // balances of all lines but the issuer's
-	Lines     uint64          `json:"lines"`
-	Holders   uint64          `json:"holders"` // lines whose balance is not 0
-	Held      string          `json:"held"`    // pending debits of all lines
-	Holds     string          `json:"holds"`   // amounts of all open holds
-	OK        bool            `json:"ok"`
-	Findings  []audit.Finding `json:"findings"`
-	Omitted   uint64          `json:"findings_omitted"`
+	Asset     string                 `json:"asset"` // empty when there are lines, and no asset that they could be of
+	AssetID   string                 `json:"asset_id"`
+	Issuer    *crypto.Address        `json:"issuer,omitempty"`
+	Scale     uint32                 `json:"scale"`
+	MaxSupply string                 `json:"max_supply"`
+	Issued    string                 `json:"issued"`
+	Burned    string                 `json:"burned"`
+	Supply    string                 `json:"supply"`
+	LineSum   string                 `json:"line_sum"` // balances of all lines but the issuer's
+	Lines     uint64                 `json:"lines"`
+	Holders   uint64                 `json:"holders"` // lines whose balance is not 0
+	Held      string                 `json:"held"`    // pending debits of all lines
+	Holds     string                 `json:"holds"`   // amounts of all open holds
+	OK        bool                   `json:"ok"`
+	Findings  []conservation.Finding `json:"findings"`
+	Omitted   uint64                 `json:"findings_omitted"`
 }
 
 type auditResult struct {
@@ -91,12 +91,12 @@ func (c *cli) audit(ctx context.Context, code string, height uint64) error {
 		return err
 	}
 	p := progress{say: c.say, now: time.Now}
-	r, err := audit.Run(ctx, cl, audit.Options{Code: code, Walk: client.WalkOptions{Height: height, Progress: p.report}, Restarted: func(height uint64) {
+	r, err := conservation.Run(ctx, cl, conservation.Options{Code: code, Walk: client.WalkOptions{Height: height, Progress: p.report}, Restarted: func(height uint64) {
 		c.say("the node no longer keeps height %d: beginning anew at a newer one", height)
 		p.start = time.Time{}
 	}})
 	switch {
-	case errors.Is(err, audit.ErrNoAsset):
+	case errors.Is(err, conservation.ErrNoAsset):
 		return &problem{err: err, name: "asset_unknown", hint: "codes are upper case"}
 	case errors.Is(err, client.ErrPruned):
 		return &problem{err: err, name: "pruned", hint: "ask a node that keeps more heights (store.keep_versions), or a newer height"}
@@ -109,7 +109,7 @@ func (c *cli) audit(ctx context.Context, code string, height uint64) error {
 	for _, a := range r.Assets {
 		v := auditAsset{AssetID: hex.EncodeToString(a.ID[:]), Scale: a.Row.Scale, MaxSupply: a.Row.MaxSupply.Format(a.Row.Scale), Issued: a.Format(a.Issued),
 			Burned: a.Format(a.Burned), Supply: a.Format(a.Supply), LineSum: a.Format(a.Sum), Lines: a.Lines, Holders: a.Holders, Held: a.Format(a.Held),
-			Holds: a.Format(a.Holds), OK: a.OK(), Findings: append([]audit.Finding{}, a.Findings...), Omitted: a.Omitted}
+			Holds: a.Format(a.Holds), OK: a.OK(), Findings: append([]conservation.Finding{}, a.Findings...), Omitted: a.Omitted}
 		if a.Known {
 			v.Asset, v.Issuer = a.Row.Code, &a.Row.Issuer
 		}

@@ -1,4 +1,4 @@
-package audit_test
+package conservation_test
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 
 	"github.com/pacioli-ledger/pacioli/client"
-	"github.com/pacioli-ledger/pacioli/client/audit"
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
+	"github.com/pacioli-ledger/pacioli/client/conservation"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/proof"
@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 	send(t, c, &ledger.CreateAsset{Code: "EUR", Scale: 2, MaxSupply: ledger.Units(1_000_000)})
 	eur := ledger.NewAssetID(alice.Address(), "EUR")
 	send(t, c, &ledger.Transfer{To: bob.Address(), Asset: eur, Amount: ledger.Units(12_345)})
-	r, err := audit.Run(t.Context(), c, audit.Options{})
+	r, err := conservation.Run(t.Context(), c, conservation.Options{})
 	if err != nil || !r.OK() || len(r.Assets) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -75,22 +75,22 @@ func TestRun(t *testing.T) {
 	row := chain.Rows()[string(ledger.LineRow(ledger.LineKey{Account: bob.Address(), Asset: eur}))]
 	chain.Write(ledger.Write{Key: ledger.LineRow(ledger.LineKey{Account: crypto.Address{7}, Asset: eur}), Value: []byte(row)})
 	planted := chain.Height() + 2
-	r, err = audit.Run(t.Context(), c, audit.Options{Walk: client.WalkOptions{Height: planted}})
+	r, err = conservation.Run(t.Context(), c, conservation.Options{Walk: client.WalkOptions{Height: planted}})
 	if err != nil || r.OK() || len(r.Assets) != 2 || !r.Assets[1].OK() || r.Height != planted {
 		t.Fatalf("planted: %+v, %v", r, err)
 	}
-	if f := r.Assets[0].Findings; len(f) != 1 || f[0].Name != audit.Unbalanced || !strings.Contains(f[0].Message, "is 123.45, but the lines hold 246.90") {
+	if f := r.Assets[0].Findings; len(f) != 1 || f[0].Name != conservation.Unbalanced || !strings.Contains(f[0].Message, "is 123.45, but the lines hold 246.90") {
 		t.Errorf("planted: %v", f)
 	}
-	for _, o := range []audit.Options{{Code: "PAC"}, {Walk: client.WalkOptions{Height: clean}}, {Code: "EUR", Walk: client.WalkOptions{Height: clean}}} {
-		if r, err := audit.Run(t.Context(), c, o); err != nil || !r.OK() || o.Code != "" && (len(r.Assets) != 1 || r.Assets[0].Name() != o.Code) {
+	for _, o := range []conservation.Options{{Code: "PAC"}, {Walk: client.WalkOptions{Height: clean}}, {Code: "EUR", Walk: client.WalkOptions{Height: clean}}} {
+		if r, err := conservation.Run(t.Context(), c, o); err != nil || !r.OK() || o.Code != "" && (len(r.Assets) != 1 || r.Assets[0].Name() != o.Code) {
 			t.Errorf("%+v: %+v, %v", o, r, err)
 		}
 	}
-	if r, err := audit.Run(t.Context(), c, audit.Options{Code: "EUR"}); err != nil || r.OK() {
+	if r, err := conservation.Run(t.Context(), c, conservation.Options{Code: "EUR"}); err != nil || r.OK() {
 		t.Errorf("EUR alone: %+v, %v", r, err)
 	}
-	if _, err := audit.Run(t.Context(), c, audit.Options{Code: "GBP"}); !errors.Is(err, audit.ErrNoAsset) {
+	if _, err := conservation.Run(t.Context(), c, conservation.Options{Code: "GBP"}); !errors.Is(err, conservation.ErrNoAsset) {
 		t.Errorf("an asset that does not exist: %v", err)
 	}
 }
@@ -114,18 +114,18 @@ func TestRunPruned(t *testing.T) {
 		}})
 	}
 	restarts := 0
-	o := audit.Options{Restarted: func(uint64) { restarts++; chain.Block() }}
+	o := conservation.Options{Restarted: func(uint64) { restarts++; chain.Block() }}
 	gone(1)
-	if r, err := audit.Run(t.Context(), c, o); err != nil || !r.OK() || restarts != 1 || r.Height != chain.Height()-1 {
+	if r, err := conservation.Run(t.Context(), c, o); err != nil || !r.OK() || restarts != 1 || r.Height != chain.Height()-1 {
 		t.Errorf("once: %+v, %v, %d restarts", r, err, restarts)
 	}
 	gone(2)
-	if _, err := audit.Run(t.Context(), c, o); !errors.Is(err, client.ErrPruned) || restarts != 2 {
+	if _, err := conservation.Run(t.Context(), c, o); !errors.Is(err, client.ErrPruned) || restarts != 2 {
 		t.Errorf("twice: %v, %d restarts", err, restarts)
 	}
 	gone(1)
 	o.Walk.Height = 3
-	if _, err := audit.Run(t.Context(), c, o); !errors.Is(err, client.ErrPruned) || restarts != 2 {
+	if _, err := conservation.Run(t.Context(), c, o); !errors.Is(err, client.ErrPruned) || restarts != 2 {
 		t.Errorf("at a height that was asked for: %v, %d restarts", err, restarts)
 	}
 	n.Lie(clienttest.Lies{Answer: func(r *abci.RequestQuery, a *abci.ResponseQuery) {
@@ -133,7 +133,7 @@ func TestRunPruned(t *testing.T) {
 			a.Value[len(a.Value)-1] ^= 1
 		}
 	}})
-	if _, err := audit.Run(t.Context(), c, audit.Options{}); !errors.Is(err, proof.ErrInvalid) || !strings.Contains(err.Error(), n.URL) {
+	if _, err := conservation.Run(t.Context(), c, conservation.Options{}); !errors.Is(err, proof.ErrInvalid) || !strings.Contains(err.Error(), n.URL) {
 		t.Errorf("a node that lies: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package audit proves that no money came from nowhere and none went: for every asset, that what was issued less what was
+// Package conservation proves that no money came from nowhere and none went: for every asset, that what was issued less what was
 // burned is what all lines hold, and that what is held is what the open holds say.
 //
 // [Run] walks over every row of a state that validators have signed ([client.Client.Walk]), so one node is enough, and it need
@@ -6,7 +6,7 @@
 // trusts neither the rules that made the state nor their invariants: it adds up again, in whole numbers without a limit.
 //
 // `pacioli fsck` checks more (policies, nonces, the disk), and only for whoever runs the node.
-package audit
+package conservation
 
 import (
 	"bytes"
