@@ -34,7 +34,9 @@ var imports = map[string]string{
 		"golang.org/x/crypto golang.org/x/text/unicode/norm",
 	"ledger":       "crypto crypto/canonical",
 	"ledger/proof": "crypto crypto/canonical ledger github.com/cosmos/ics23/go",
-	"ledger/query": "crypto crypto/canonical ledger",
+	// The rules a second time: nothing of the first.
+	"ledger/reference": "proto/pacioliv1 google.golang.org/protobuf",
+	"ledger/query":     "crypto crypto/canonical ledger",
 	"ledger/store": "crypto crypto/canonical ledger github.com/cockroachdb/pebble/v2 github.com/cosmos/iavl github.com/cosmos/ics23/go " +
 		"cosmossdk.io/core/store", // in the signatures of iavl
 	"genesis": "crypto ledger github.com/cometbft/cometbft/crypto github.com/cometbft/cometbft/libs/json github.com/cometbft/cometbft/types",

@@ -128,7 +128,7 @@ func txEvents(tx *ledger.Tx, receipt ledger.Receipt) []abci.Event {
 	if tx == nil || receipt.Code.Refused() {
 		return nil
 	}
-	events := []abci.Event{event("tx", "id", receipt.TxID.String(), "fee", receipt.Fee.String(), "fee_payer", tx.Body.Signers[0].Address.String())}
+	events := []abci.Event{event("tx", "id", receipt.TxID.String(), "fee", receipt.Fee.String(), "fee_payer", tx.Payer().String())}
 	if receipt.Code != ledger.OK {
 		return events
 	}

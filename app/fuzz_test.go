@@ -64,7 +64,7 @@ func (w *world) resign(body []byte) []byte {
 			}
 		}
 	}
-	return ledger.Assemble(body, witnesses)
+	return ledger.Assemble(body, witnesses, nil)
 }
 
 // checked runs bytes through CheckTx. What is accepted must be canonical.
@@ -82,7 +82,7 @@ func checked(t testing.TB, a *App, rings *alarm, raw []byte) ledger.Code {
 		if code == ledger.Malformed {
 			t.Fatalf("%x decodes and is malformed", given)
 		}
-		if again := ledger.Assemble(tx.Body.Encode(), tx.Witnesses); !bytes.Equal(again, given) {
+		if again := ledger.Assemble(tx.Body.Encode(), tx.Witnesses, tx.Sponsor); !bytes.Equal(again, given) {
 			t.Fatalf("decoded and encoded again:\n%x, was\n%x", again, given)
 		}
 	}
@@ -179,7 +179,7 @@ func FuzzQuery(f *testing.F) {
 	q := newQueried(f, 4)
 	row := ledger.AccountRow(q.bank.address)
 	for _, path := range []string{query.StorePath(treeOf(row)), query.PathAccount, query.PathEntries, query.PathNetwork, query.PathPolicy, query.PathTx, query.PathTxHash, "/", "/store//key"} {
-		for _, data := range [][]byte{nil, row, q.bank.address[:], query.EntriesData(ledger.LineKey{Account: q.bank.address, Asset: q.fee}, 1, 10)} {
+		for _, data := range [][]byte{nil, row, q.bank.address[:], query.EntriesData(ledger.LineKey{Account: q.bank.address, Asset: q.fee}, 0, 1, 10)} {
 			f.Add(path, data, int64(0), false)
 			f.Add(path, data, int64(8), true)
 		}

@@ -233,13 +233,13 @@ func (a *App) queryTx(req *abci.RequestQuery, answer *abci.ResponseQuery) error 
 }
 
 func (a *App) queryEntries(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
-	line, from, limit, ok := query.ParseEntriesData(req.Data)
+	line, incarnation, from, limit, ok := query.ParseEntriesData(req.Data)
 	if !ok {
 		return refuse(query.Malformed, "data of %d bytes is not a question for entries", len(req.Data))
 	}
 	r := a.store.Index()
 	defer r.Close()
-	entries, err := index.Entries(r, line, from, int(min(limit, query.MaxEntries)))
+	entries, err := index.Entries(r, line, incarnation, from, int(min(limit, query.MaxEntries)))
 	if err != nil {
 		return err
 	}

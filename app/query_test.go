@@ -225,7 +225,7 @@ func TestQueryEntries(t *testing.T) {
 		line := must[ledger.Line](t)(ledger.DecodeLine(row.Value))
 		var head crypto.Hash
 		for from := uint64(1); from <= line.Entries; {
-			res := ask(t, q.app, abci.RequestQuery{Path: query.PathEntries, Data: query.EntriesData(key, from, 7)})
+			res := ask(t, q.app, abci.RequestQuery{Path: query.PathEntries, Data: query.EntriesData(key, 0, from, 7)})
 			entries := must[[][]byte](t)(query.DecodeEntries(res.Value))
 			if res.Code != 0 || len(entries) == 0 || len(entries) > 7 {
 				t.Fatalf("%d entries: %+v", len(entries), res)
@@ -248,7 +248,7 @@ func TestQueryEntries(t *testing.T) {
 		from  uint64
 		limit uint32
 	}{{0, 0}, {math.MaxUint64, math.MaxUint32}, {1 << 40, 1}} {
-		res := ask(t, q.app, abci.RequestQuery{Path: query.PathEntries, Data: query.EntriesData(key, c.from, c.limit)})
+		res := ask(t, q.app, abci.RequestQuery{Path: query.PathEntries, Data: query.EntriesData(key, 0, c.from, c.limit)})
 		if entries, err := query.DecodeEntries(res.Value); res.Code != 0 || err != nil || len(entries) != 0 {
 			t.Errorf("entries from %d, at most %d: %d, %+v", c.from, c.limit, len(entries), res)
 		}

@@ -124,11 +124,10 @@ func newWorld(t testing.TB, powers ...int64) *world {
 	w.actor("board", 2, ed, ed, sec)
 	w.poor = w.actor("poor", 1, ed)
 
-	p := ledger.DefaultParameters()
+	p := ledger.DefaultParameters().WithoutDeposits()
 	state := ledger.GenesisState{
-		Parameters: ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
-			FeeAsset: "EUR", FeeCollector: fees, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature},
-		Assets: []ledger.GenesisAsset{{Code: "EUR", Issuer: w.bank.address, Scale: 2, MaxSupply: "1000000000"}},
+		Parameters: p.Genesis("EUR", fees),
+		Assets:     []ledger.GenesisAsset{{Code: "EUR", Issuer: w.bank.address, Scale: 2, MaxSupply: "1000000000"}},
 	}
 	w.fee = ledger.NewAssetID(w.bank.address, "EUR")
 	for _, a := range w.actors {
@@ -227,7 +226,7 @@ func (w *world) build(o order) []byte {
 		last := witnesses[len(witnesses)-1].Signature
 		last[len(last)/2] ^= 1
 	}
-	return ledger.Assemble(raw, witnesses)
+	return ledger.Assemble(raw, witnesses, nil)
 }
 
 func (w *world) transfer(from *actor, to crypto.Address, amount uint64) []byte {

@@ -30,19 +30,20 @@ type Intent struct {
 	Nonce    *[ledger.NonceBytes]byte // nil: a random one; the same for all signers
 	ValidFor time.Duration            // from the time of the newest block; 0: DefaultValidFor, or for ever with Sequence
 
-	MaxFee *ledger.Amount // nil: what it costs, exactly
+	MaxFee     *ledger.Amount // nil: twice what it costs now where fees adapt to how full blocks are, else exactly that
+	MaxDeposit *ledger.Amount // nil: the most that its operations can cost in deposits
 }
 
 // Built is a draft with what was found out on the way.
 type Built struct {
 	*Draft
 	Parameters ledger.Parameters
-	Fee        ledger.Amount // the ceiling, in base units of the fee asset
+	FeeRate    ledger.FeeRate
+	Fee        ledger.Amount // at this rate, in base units of the fee asset, or the most that its signatures may make it
 	Height     uint64        // of the state that it was built on
-	// Before is the place in the journal of the payer's line of the fee asset before the transaction: [Client.Settle]
-	// need not look further back.
+	// Before is the place in the journal of the transaction's [EvidenceLine] before it: [Client.Settle] need not look
+	// further back.
 	Before Mark
-	Payer  ledger.Line
 }
 
 // Build makes the draft of a transaction from proven state. What the proof cannot cover, the number of transactions that
@@ -58,7 +59,11 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 	if !parameters.Present {
 		return nil, fmt.Errorf("the state of height %d has no parameters", parameters.Height)
 	}
-	b := &Built{Parameters: parameters.Value, Height: parameters.Height}
+	rate, err := c.FeeRate(ctx, parameters.Height)
+	if err != nil {
+		return nil, err
+	}
+	b := &Built{Parameters: parameters.Value, FeeRate: rate.Value, Height: parameters.Height}
 	body := ledger.Body{Operations: in.Operations}
 	validFor := in.ValidFor
 	if validFor == 0 && !in.Sequence {
@@ -114,24 +119,30 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 	if in.MaxFee != nil {
 		body.MaxFee = *in.MaxFee
 	}
-	encoded, err := WithFee(b.Parameters, body, accounts)
+	if in.MaxDeposit != nil {
+		body.MaxDeposit = *in.MaxDeposit
+	} else {
+		body.MaxDeposit = DepositCeiling(b.Parameters, body)
+	}
+	encoded, err := WithFee(b.Parameters, b.FeeRate, body, accounts)
 	if err != nil {
 		return nil, err
 	}
 	if b.Draft, err = NewDraft(c.network, encoded, accounts); err != nil {
 		return nil, err
 	}
-	if b.Fee, err = FeeCeiling(b.Parameters, encoded, accounts); err != nil {
+	if b.Fee, err = FeeCeiling(b.Parameters, b.FeeRate, encoded, accounts); err != nil {
 		return nil, err
 	}
-	if in.MaxFee != nil && b.decoded.MaxFee != *in.MaxFee {
+	if in.MaxFee != nil && b.Fee.Cmp(*in.MaxFee) > 0 {
 		return nil, fmt.Errorf("the fee is %s base units, above the maximum of %s", b.Fee, *in.MaxFee)
 	}
-	payer, err := c.Line(ctx, ledger.LineKey{Account: in.Signers[0], Asset: b.Parameters.FeeAsset}, b.Height)
+	evidence, _ := EvidenceLine(&b.decoded, b.Parameters)
+	line, err := c.Line(ctx, evidence, b.Height)
 	if err != nil {
 		return nil, err
 	}
-	b.Payer, b.Before = payer.Value, Mark{payer.Value.Entries, payer.Value.Head}
+	b.Before = MarkOf(line.Value)
 	return b, nil
 }
 

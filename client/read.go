@@ -197,6 +197,24 @@ func (c *Client) Parameters(ctx context.Context, height uint64) (Proven[ledger.P
 	return decoded(row, err, ledger.DecodeParameters)
 }
 
+// FeeRate returns the rate that fees are multiplied by in the block after a height; height 0 is the newest.
+func (c *Client) FeeRate(ctx context.Context, height uint64) (Proven[ledger.FeeRate], error) {
+	row, err := c.Row(ctx, ledger.FeeRateRow(), height)
+	return decoded(row, err, ledger.DecodeFeeRate)
+}
+
+// Hold returns an open hold; height 0 is the newest. One that was resolved has no row any more.
+func (c *Client) Hold(ctx context.Context, id crypto.Hash, height uint64) (Proven[ledger.Hold], error) {
+	row, err := c.Row(ctx, ledger.HoldRow(id), height)
+	return decoded(row, err, ledger.DecodeHold)
+}
+
+// Grant returns a grant; height 0 is the newest.
+func (c *Client) Grant(ctx context.Context, key ledger.GrantKey, height uint64) (Proven[ledger.Grant], error) {
+	row, err := c.Row(ctx, ledger.GrantRow(key), height)
+	return decoded(row, err, ledger.DecodeGrant)
+}
+
 // Network returns what the state says about the network it belongs to; height 0 is the newest.
 func (c *Client) Network(ctx context.Context, height uint64) (Proven[ledger.Network], error) {
 	row, err := c.Row(ctx, ledger.NetworkRow(), height)
@@ -242,13 +260,20 @@ const maxJournal = 100_000
 
 // Mark is a place in a line's journal: the number of entries and the head after them. The zero value is its beginning.
 type Mark struct {
-	Entries uint64      `json:"entries"`
-	Head    crypto.Hash `json:"head"`
+	Entries     uint64      `json:"entries"`
+	Head        crypto.Hash `json:"head"`
+	Incarnation uint64      `json:"incarnation,omitempty"` // of the line: one that was closed and opened again has a new journal
 }
+
+// MarkOf returns the place that a proven line's journal has come to.
+func MarkOf(l ledger.Line) Mark { return Mark{l.Entries, l.Head, l.Incarnation} }
 
 // Journal returns the entries of a line behind a mark, up to a proven line: complete and unchanged, for they fold from
 // the mark's head to the line's.
 func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to ledger.Line) ([]ledger.Entry, error) {
+	if from.Incarnation != to.Incarnation {
+		from = Mark{Incarnation: to.Incarnation} // the line was closed and opened again since
+	}
 	if to.Entries < from.Entries || to.Entries-from.Entries > maxJournal {
 		return nil, fmt.Errorf("journal from entry %d to %d: want at most %d entries, in this order", from.Entries, to.Entries, maxJournal)
 	}
@@ -256,7 +281,7 @@ func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to 
 		var entries []ledger.Entry
 		head, next := from.Head, from.Entries+1
 		for next <= to.Entries {
-			answer, err := n.query(ctx, query.PathEntries, query.EntriesData(key, next, uint32(min(to.Entries-next+1, query.MaxEntries))), 0, false)
+			answer, err := n.query(ctx, query.PathEntries, query.EntriesData(key, to.Incarnation, next, uint32(min(to.Entries-next+1, query.MaxEntries))), 0, false)
 			if err != nil {
 				return nil, err
 			}

@@ -305,14 +305,14 @@ func (c *Client) await(ctx context.Context, id crypto.Hash, meanwhile func() err
 // Settle waits like [Client.Wait] for a transaction that has been submitted, and does what waiting alone cannot: it hands
 // the bytes to the next node when a while has passed, and finds out when they are dead.
 //
-// When is a transaction dead? No node can prove that a nonce was not used. But the fee of every transaction, also of one
-// that failed, is an entry in the journal of its payer, and a journal can be proven complete. So once the transaction can
-// stand in no later block (a verified header's time has reached valid_until, or the account's proven sequence has passed
-// its own), and the journal from the mark up to that state does not name it, it took no effect and never will: the error
-// is *Dead. Where fees are free, or the journal cannot be had, the error stays *Unknown.
+// When is a transaction dead? No node can prove that a nonce was not used. But what a transaction debits is an entry in the
+// journal of that line, and a journal can be proven complete. So once the transaction can stand in no later block (a
+// verified header's time has reached valid_until, or the account's proven sequence has passed its own), and the journal
+// of its [EvidenceLine] from the mark up to that state does not name it, it took no effect and never will: the error is
+// *Dead. Where the journal cannot be had, or was closed with its line, the error stays *Unknown.
 //
-// from is a place in the journal of the payer's line of the fee asset from before the transaction was first sent
-// ([Built.Before]); the zero value reads the whole journal.
+// from is a place in that journal from before the transaction was first sent ([Built.Before]); the zero value reads the
+// whole journal.
 func (c *Client) Settle(ctx context.Context, raw []byte, from Mark) (Final, error) {
 	tx, err := ledger.Decode(raw)
 	if err != nil {
@@ -374,13 +374,16 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if reason == "" {
 		return nil
 	}
-	if p.FeeBase == 0 && p.FeePerByte == 0 && p.FeePerOperation == 0 {
-		return errors.New("transactions are free here, so the payer's journal does not name them all")
+	key, moves := EvidenceLine(&tx.Body, p)
+	if !moves && p.FeeBase == 0 && p.FeePerByte == 0 && p.FeePerOperation == 0 {
+		return errors.New("transactions are free here, and this one moves nothing, so no journal names it")
 	}
-	key := ledger.LineKey{Account: tx.Body.Signers[0].Address, Asset: p.FeeAsset}
 	line, err := c.Line(ctx, key, height)
 	if err != nil {
 		return err
+	}
+	if line.Value.Incarnation != from.Incarnation {
+		return fmt.Errorf("the line of %s was closed since, and its journal with it", key.Account)
 	}
 	entries, err := c.Journal(ctx, key, from, line.Value)
 	if err != nil {
@@ -389,7 +392,30 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if slices.ContainsFunc(entries, func(e ledger.Entry) bool { return e.TxID == id }) {
 		return nil // it stands in a block, and its receipt will turn up
 	}
-	return &Dead{id, height, reason + ", and the payer's journal does not have it"}
+	return &Dead{id, height, fmt.Sprintf("%s, and the journal of %s does not have it", reason, key.Account)}
+}
+
+// EvidenceLine returns the line whose journal tells whether a transaction took effect: the first one that it debits, which
+// moves tells, else that of its payer in the fee asset. The payer's alone would not do for what moves something: whoever
+// likes can sponsor a transaction, and then the fee stands in the sponsor's journal.
+func EvidenceLine(b *ledger.Body, p ledger.Parameters) (key ledger.LineKey, moves bool) {
+	debited := func(by uint32, granter crypto.Address) crypto.Address {
+		if granter != (crypto.Address{}) {
+			return granter
+		}
+		return b.Signers[by].Address
+	}
+	for _, op := range b.Operations {
+		switch o := op.(type) {
+		case *ledger.Transfer:
+			return ledger.LineKey{Account: debited(o.From, o.Granter), Asset: o.Asset}, true
+		case *ledger.CreateHold:
+			return ledger.LineKey{Account: debited(o.Signer, o.Granter), Asset: o.Asset}, true
+		case *ledger.Clawback:
+			return ledger.LineKey{Account: o.Account, Asset: o.Asset}, true
+		}
+	}
+	return ledger.LineKey{Account: b.Payer(), Asset: p.FeeAsset}, false
 }
 
 // Send submits a transaction and settles it: the way to pay. It may be called again with the same bytes, also by another

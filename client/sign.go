@@ -136,12 +136,17 @@ func (d *Draft) weight(signer int) (sum, lightest uint64) {
 	return sum, lightest
 }
 
+// need is the weight that the signatures of a signer must have.
+func (d *Draft) need(signer int) uint64 {
+	return uint64(d.decoded.NeedOf(uint32(signer), d.accounts[signer].Policy))
+}
+
 // Missing returns how much weight each signer's signatures lack; all zeros for a complete draft.
 func (d *Draft) Missing() []uint64 {
 	missing := make([]uint64, len(d.accounts))
-	for i, a := range d.accounts {
-		if sum, _ := d.weight(i); sum < uint64(a.Policy.Threshold) {
-			missing[i] = uint64(a.Policy.Threshold) - sum
+	for i := range d.accounts {
+		if sum, _ := d.weight(i); sum < d.need(i) {
+			missing[i] = d.need(i) - sum
 		}
 	}
 	return missing
@@ -167,7 +172,7 @@ func (d *Draft) Sign(s Signer) (added int, err error) {
 		}
 		slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(a.Policy.Keys[y].Weight, a.Policy.Keys[x].Weight) })
 		for _, k := range order {
-			if sum, _ := d.weight(i); sum >= uint64(a.Policy.Threshold) {
+			if sum, _ := d.weight(i); sum >= d.need(i) {
 				break
 			}
 			key := a.Policy.Keys[k]
@@ -194,7 +199,7 @@ func (d *Draft) Sign(s Signer) (added int, err error) {
 func (d *Draft) drop(signer int) {
 	for {
 		sum, lightest := d.weight(signer)
-		if sum-lightest < uint64(d.accounts[signer].Policy.Threshold) {
+		if sum-lightest < d.need(signer) {
 			return
 		}
 		i := slices.IndexFunc(d.witness, func(w ledger.Witness) bool {
@@ -231,21 +236,20 @@ var ErrIncomplete = errors.New("signatures are missing")
 func (d *Draft) Raw() ([]byte, error) {
 	for i, missing := range d.Missing() {
 		if missing != 0 {
-			a := d.accounts[i]
 			return nil, fmt.Errorf("%w: those for %s reach %d of the threshold %d", ErrIncomplete, d.decoded.Signers[i].Address,
-				uint64(a.Policy.Threshold)-missing, a.Policy.Threshold)
+				d.need(i)-missing, d.need(i))
 		}
 	}
-	raw := ledger.Assemble(d.body, d.witness)
+	raw := ledger.Assemble(d.body, d.witness, nil)
 	if _, err := ledger.Decode(raw); err != nil {
 		return nil, fmt.Errorf("the assembled transaction: %w", err)
 	}
 	return raw, nil
 }
 
-// FeeCeiling returns the fee of a body once it is signed, in base units of the fee asset: exactly, when all keys of each
-// policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost.
-func FeeCeiling(p ledger.Parameters, body []byte, accounts []SigningAccount) (ledger.Amount, error) {
+// FeeCeiling returns the fee of a body once it is signed, in base units of the fee asset, at a rate: exactly, when all keys of
+// each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost.
+func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts []SigningAccount) (ledger.Amount, error) {
 	decoded, err := ledger.DecodeBody(body)
 	if err != nil {
 		return ledger.Amount{}, err
@@ -262,7 +266,7 @@ func FeeCeiling(p ledger.Parameters, body []byte, accounts []SigningAccount) (le
 		}
 		slices.Sort(weights)
 		count, sum := 0, uint64(0)
-		for ; count < len(keys) && sum < uint64(a.Policy.Threshold); count++ {
+		for ; count < len(keys) && sum < uint64(decoded.NeedOf(uint32(i), a.Policy)); count++ {
 			sum += uint64(weights[count])
 		}
 		price := func(k int) uint64 {
@@ -294,31 +298,49 @@ func FeeCeiling(p ledger.Parameters, body []byte, accounts []SigningAccount) (le
 		}
 	}
 	for i, op := range decoded.Operations {
-		if s, ok := op.(*ledger.SetPolicy); ok {
-			if err := brought(s.Policy, 2); err != nil {
-				return ledger.Amount{}, fmt.Errorf("policy of operation %d: %w", i, err)
-			}
+		var policy []byte
+		switch o := op.(type) {
+		case *ledger.SetPolicy:
+			policy = o.Policy
+		case *ledger.FinishRecovery:
+			policy = o.Policy
+		}
+		if err := brought(policy, 2); err != nil {
+			return ledger.Amount{}, fmt.Errorf("policy of operation %d: %w", i, err)
 		}
 	}
-	raw := ledger.Assemble(body, witnesses)
+	raw := ledger.Assemble(body, witnesses, nil)
 	if len(raw) > int(p.MaxTxBytes) {
 		return ledger.Amount{}, fmt.Errorf("the transaction would have %d bytes, this network takes %d: split its operations", len(raw), p.MaxTxBytes)
 	}
-	return p.Fee(len(raw), len(decoded.Operations), cost), nil
+	return p.Fee(rate, len(raw), len(decoded.Operations), cost), nil
 }
 
-// WithFee returns the encoded body with max_fee set to its own fee ceiling: no more than the signatures make it cost.
-func WithFee(p ledger.Parameters, body ledger.Body, accounts []SigningAccount) ([]byte, error) {
+// headroom is the rate up to which a transaction may wait for its block: twice the present one, which takes at least six
+// full blocks to reach.
+func headroom(p ledger.Parameters, rate ledger.FeeRate) ledger.FeeRate {
+	if p.FeeTargetWeight == 0 {
+		return rate
+	}
+	return ledger.FeeRate{Multiplier: max(rate.Multiplier, min(2*rate.Multiplier, p.MaxFeeMultiplier))}
+}
+
+// WithFee returns the encoded body with max_fee set, unless it is there: to its fee ceiling, and where fees adapt to how
+// full blocks are, to twice that.
+func WithFee(p ledger.Parameters, rate ledger.FeeRate, body ledger.Body, accounts []SigningAccount) ([]byte, error) {
 	if err := body.Validate(); err != nil {
 		return nil, err
 	}
 	if len(accounts) != len(body.Signers) {
 		return nil, fmt.Errorf("%d policies for %d signers", len(accounts), len(body.Signers))
 	}
+	if !body.MaxFee.IsZero() {
+		return body.Encode(), nil
+	}
 	// The fee counts the bytes that say the fee. Each round can only raise it, and it has at most 16 bytes.
 	for {
 		encoded := body.Encode()
-		fee, err := FeeCeiling(p, encoded, accounts)
+		fee, err := FeeCeiling(p, headroom(p, rate), encoded, accounts)
 		if err != nil {
 			return nil, err
 		}
@@ -327,4 +349,25 @@ func WithFee(p ledger.Parameters, body ledger.Body, accounts []SigningAccount) (
 		}
 		body.MaxFee = fee
 	}
+}
+
+// DepositCeiling returns the most that a body can cost in deposits: as if nothing that it needs were there.
+func DepositCeiling(p ledger.Parameters, body ledger.Body) ledger.Amount {
+	var units uint64 // 1,000 operations and 17 accounts, at most 2 * 2^40 each
+	for _, s := range body.Signers {
+		if len(s.Policy) != 0 {
+			units += p.DepositAccount
+		}
+	}
+	for _, op := range body.Operations {
+		switch op.(type) {
+		case *ledger.Transfer, *ledger.CreateAsset, *ledger.SetLine, *ledger.OpenLine:
+			units += p.DepositLine
+		case *ledger.CreateHold:
+			units += p.DepositLine + p.DepositHold
+		case *ledger.SetGrant:
+			units += p.DepositGrant
+		}
+	}
+	return ledger.Units(units)
 }

@@ -41,7 +41,7 @@ func draft(t *testing.T, policy crypto.Policy) (*client.Draft, ledger.Parameters
 	body := ledger.Body{Signers: []ledger.Signer{{Address: policy.Address(), Sequence: 1, Policy: policy.Encode()}},
 		Operations: []ledger.Operation{&ledger.Transfer{To: bob.Address(), Asset: pac, Amount: ledger.Units(1)}}}
 	accounts := []client.SigningAccount{{Policy: policy}}
-	encoded, err := client.WithFee(parameters, body, accounts)
+	encoded, err := client.WithFee(parameters, ledger.FeeRate{Multiplier: 1000}, body, accounts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestBoardSigns(t *testing.T) {
 			for _, w := range tx.Witnesses {
 				cost += policy.Keys[w.Key].Scheme.Cost()
 			}
-			if fee := parameters.Fee(len(raw), 1, cost); fee.Cmp(tx.Body.MaxFee) > 0 {
+			if fee := parameters.Fee(ledger.FeeRate{Multiplier: 1000}, len(raw), 1, cost); fee.Cmp(tx.Body.MaxFee) > 0 {
 				t.Errorf("weights %v, first %d: fee %s above the ceiling %s", weights, first, fee, tx.Body.MaxFee)
 			}
 			if added, err := d.Sign(members[0]); err != nil || added != 0 {

@@ -17,10 +17,15 @@ const (
 	// MaxKeyWeight keeps every sum of weights within 16*65535, so uint32 arithmetic never overflows.
 	MaxKeyWeight = 1<<16 - 1
 
-	// MaxPolicySize is the longest encoding, in bytes: a threshold of at most 16*65535 takes 1 byte of tag and 3 of
+	// MinRecoveryDelay and MaxRecoveryDelay bound the seconds between the start of a recovery and its effect: below an
+	// hour nobody would see it coming, above a year nobody would live to use it.
+	MinRecoveryDelay = 3_600
+	MaxRecoveryDelay = 31_536_000
+
+	// MaxPolicySize is the longest encoding, in bytes: each threshold, of at most 16*65535, takes 1 byte of tag and 3 of
 	// varint; a key takes 1+1 for the scheme, 1+2 and 1952 (ML-DSA-65) for the public key, 1+3 for the weight, and
-	// 1+2 in front of it as an element.
-	MaxPolicySize = (1 + 3) + MaxPolicyKeys*((1+2)+(1+1)+(1+2+1952)+(1+3))
+	// 1+2 in front of it as an element; the recovery account takes 1+1 and 32, its delay 1+4.
+	MaxPolicySize = 2*(1+3) + MaxPolicyKeys*((1+2)+(1+1)+(1+2+1952)+(1+3)) + (1 + 1 + 32) + (1 + 4)
 )
 
 // Key is one key of a policy with what its signature weighs.
@@ -33,11 +38,27 @@ type Key struct {
 // Policy says whose signatures act for an account: any set of its keys whose weights add up to the threshold. Mixed
 // schemes make hybrid accounts; a 2-of-2 of a classical and a post-quantum key stands as long as one of them does.
 //
-// A Policy is valid when it comes from NewPolicy, SingleKey or DecodePolicy. It is read-only from then on, so any number of
-// goroutines may share it.
+// To pay and to hand the account over are different dangers, so a policy may ask for more weight to change itself, and may
+// name another account that can bring this one back when its keys are lost.
+//
+// A Policy is valid when it comes from NewPolicy, SingleKey, the With methods or DecodePolicy. It is read-only from then on,
+// so any number of goroutines may share it.
 type Policy struct {
 	Threshold uint32
 	Keys      []Key // strictly ascending by scheme, then public key bytes
+
+	// ChangeThreshold is the weight that changes the policy; 0 when it is Threshold, and otherwise above it. ForChange
+	// answers for both. A lower one would let fewer keys take the account than may spend from it.
+	ChangeThreshold uint32
+
+	Recovery *Recovery // nil: lost keys lose the account
+}
+
+// Recovery names the account that may replace a policy whose keys are lost or stolen. The delay is the time that the keys
+// have to object, so an unfaithful recovery account gets nothing from an owner who looks in time.
+type Recovery struct {
+	Account      Address // not zero
+	DelaySeconds uint32  // MinRecoveryDelay to MaxRecoveryDelay
 }
 
 // NewPolicy makes a policy, sorting the keys. The caller's keys are copied.
@@ -52,6 +73,33 @@ func NewPolicy(threshold uint32, keys ...Key) (Policy, error) {
 	}
 	return p, nil
 }
+
+// WithChangeThreshold returns the policy with another weight that changes it: from Threshold, which is what a policy has
+// without this, to the sum of the weights.
+func (p Policy) WithChangeThreshold(weight uint32) (Policy, error) {
+	if p.ChangeThreshold = weight; weight == p.Threshold {
+		p.ChangeThreshold = 0 // the one encoding of "the same"
+	} else if weight == 0 {
+		return Policy{}, canonical.Errorf("change_threshold", "0, want %d or more", p.Threshold)
+	}
+	if err := p.Check(); err != nil {
+		return Policy{}, err
+	}
+	return p, nil
+}
+
+// WithRecovery returns the policy with a recovery account, and the seconds from the start of a recovery to its effect.
+func (p Policy) WithRecovery(account Address, delaySeconds uint32) (Policy, error) {
+	p.Recovery = &Recovery{Account: account, DelaySeconds: delaySeconds}
+	if err := p.Check(); err != nil {
+		return Policy{}, err
+	}
+	return p, nil
+}
+
+// ForChange returns the weight that it takes to change the policy: to replace it, to close the account, to cancel a recovery.
+// It is never below Threshold.
+func (p Policy) ForChange() uint32 { return max(p.Threshold, p.ChangeThreshold) }
 
 // SingleKey makes the policy of an ordinary account: one key, which suffices.
 func SingleKey(s Scheme, public []byte) (Policy, error) {
@@ -110,6 +158,22 @@ func (p Policy) checkForm() error {
 	if p.Threshold > sum {
 		return canonical.Errorf("threshold", "%d, but all keys together weigh %d: nobody could ever sign", p.Threshold, sum)
 	}
+	if p.ChangeThreshold != 0 && p.ChangeThreshold <= p.Threshold {
+		return canonical.Errorf("change_threshold", "%d, want more than the threshold %d, or none where it is the same",
+			p.ChangeThreshold, p.Threshold)
+	}
+	if p.ChangeThreshold > sum {
+		return canonical.Errorf("change_threshold", "%d, but all keys together weigh %d: nobody could ever change the policy",
+			p.ChangeThreshold, sum)
+	}
+	if r := p.Recovery; r != nil {
+		if r.Account == (Address{}) {
+			return canonical.Errorf("recovery_account", "all zero: nobody could ever recover")
+		}
+		if r.DelaySeconds < MinRecoveryDelay || r.DelaySeconds > MaxRecoveryDelay {
+			return canonical.Errorf("recovery_delay", "%d seconds, want %d to %d", r.DelaySeconds, MinRecoveryDelay, MaxRecoveryDelay)
+		}
+	}
 	return nil
 }
 
@@ -119,7 +183,8 @@ func keyError(i int, field, format string, args ...any) error {
 
 // Encode returns the canonical bytes, which DecodePolicy reads:
 //
-//	Policy { uint32 threshold = 1; repeated Key keys = 2; }
+//	Policy { uint32 threshold = 1; repeated Key keys = 2; uint32 change_threshold = 3;
+//	         bytes recovery_account = 4; uint32 recovery_delay = 5; }
 //	Key    { uint32 scheme = 1; bytes public_key = 2; uint32 weight = 3; }
 func (p Policy) Encode() []byte {
 	w := canonical.NewWriter(nil)
@@ -130,6 +195,11 @@ func (p Policy) Encode() []byte {
 		kw.Bytes(2, k.Public)
 		kw.Uint32(3, k.Weight)
 		w.Message(2, kw.Done())
+	}
+	w.Uint32(3, p.ChangeThreshold)
+	if r := p.Recovery; r != nil {
+		w.Bytes(4, r.Account[:])
+		w.Uint32(5, r.DelaySeconds)
 	}
 	return w.Done()
 }
@@ -165,6 +235,16 @@ func DecodeRegisteredPolicy(b []byte) (Policy, error) {
 		p.Keys = append(p.Keys, k)
 		return kr.Close()
 	})
+	p.ChangeThreshold = r.Uint32(3, "change_threshold")
+	var recovery Recovery
+	named := r.OptionalFixed(4, "recovery_account", recovery.Account[:])
+	recovery.DelaySeconds = r.Uint32(5, "recovery_delay")
+	switch {
+	case named:
+		p.Recovery = &recovery
+	case recovery.DelaySeconds != 0:
+		r.Fail("recovery_account", "missing beside a recovery delay")
+	}
 	if err := r.Close(); err != nil {
 		return Policy{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -68,12 +69,33 @@ func testPolicy(t testing.TB) Policy {
 	return p
 }
 
+// guardedPolicy is testPolicy with every optional field.
+func guardedPolicy(t testing.TB) Policy {
+	t.Helper()
+	p, err := testPolicy(t).WithChangeThreshold(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.WithRecovery(Address{1, 31: 2}, MinRecoveryDelay); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestPolicyRoundTrip(t *testing.T) {
 	single, err := SingleKey(Ed25519, testKey(t, Ed25519, 1).Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []Policy{single, testPolicy(t)} {
+	all := []Policy{single, testPolicy(t), guardedPolicy(t)}
+	for i, p := range all {
+		for _, q := range all[:i] {
+			if p.Equal(q) || p.Hash() == q.Hash() {
+				t.Error("two policies are equal")
+			}
+		}
+	}
+	for _, p := range all {
 		if !slices.IsSortedFunc(p.Keys, compareKeys) {
 			t.Error("keys are not sorted")
 		}
@@ -84,13 +106,41 @@ func TestPolicyRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			clear(encoded) // the policy must not live in the caller's bytes
-			if !q.Equal(p) || q.Hash() != p.Hash() || Hash(q.Address()) != p.Hash() {
+			if !reflect.DeepEqual(q, p) || !q.Equal(p) || q.Hash() != p.Hash() || Hash(q.Address()) != p.Hash() {
 				t.Error("came back different")
 			}
 		}
 	}
-	if single.Equal(testPolicy(t)) {
-		t.Error("two policies are equal")
+}
+
+func TestPolicyForChange(t *testing.T) {
+	plain := testPolicy(t) // threshold 3, weights of 5
+	for weight, want := range map[uint32]uint32{3: 0, 4: 4, 5: 5} {
+		p, err := plain.WithChangeThreshold(weight)
+		if err != nil || p.ForChange() != weight || p.ChangeThreshold != want || p.Threshold != 3 {
+			t.Errorf("change threshold %d: field %d, ForChange %d, %v", weight, p.ChangeThreshold, p.ForChange(), err)
+		}
+	}
+	for _, weight := range []uint32{0, 1, 2, 6, 1<<32 - 1} {
+		if _, err := plain.WithChangeThreshold(weight); err == nil {
+			t.Errorf("change threshold %d accepted", weight)
+		}
+	}
+	if plain.ForChange() != 3 || plain.ChangeThreshold != 0 {
+		t.Error("a policy without a change threshold asks for another weight than its threshold, or was changed")
+	}
+	guarded := guardedPolicy(t)
+	if back, err := guarded.WithChangeThreshold(3); err != nil || back.ChangeThreshold != 0 || *back.Recovery != *guarded.Recovery {
+		t.Errorf("the change threshold is not taken back: %v", err)
+	}
+	for _, delay := range []uint32{MinRecoveryDelay, MaxRecoveryDelay} {
+		p, err := plain.WithRecovery(Address{9}, delay)
+		if err != nil || *p.Recovery != (Recovery{Address{9}, delay}) || plain.Recovery != nil {
+			t.Errorf("recovery delay %d: %v", delay, err)
+		}
+	}
+	if _, err := plain.WithRecovery(Address{}, MinRecoveryDelay); err == nil {
+		t.Error("the zero address recovers")
 	}
 }
 
@@ -101,8 +151,14 @@ func TestMaxPolicySizeIsReached(t *testing.T) {
 		public[0] = byte(i)
 		keys = append(keys, Key{MLDSA65, public, MaxKeyWeight})
 	}
-	p, err := NewPolicy(MaxPolicyKeys*MaxKeyWeight, keys...)
+	p, err := NewPolicy(MaxPolicyKeys*MaxKeyWeight-1, keys...)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.WithChangeThreshold(MaxPolicyKeys * MaxKeyWeight); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = p.WithRecovery(Address(bytes.Repeat([]byte{255}, 32)), MaxRecoveryDelay); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(p.Encode()); n != MaxPolicySize {
@@ -150,6 +206,13 @@ func policyFaults(t testing.TB) []policyFault {
 		{"weight 65536", "keys[1].weight", func(p *Policy) { p.Keys[1].Weight = 65536 }},
 		{"no threshold", "threshold", func(p *Policy) { p.Threshold = 0 }},
 		{"threshold above the sum", "threshold", func(p *Policy) { p.Threshold = 6 }},
+		{"change threshold of the threshold", "change_threshold", func(p *Policy) { p.ChangeThreshold = 3 }},
+		{"change threshold below the threshold", "change_threshold", func(p *Policy) { p.ChangeThreshold = 2 }},
+		{"change threshold above the sum", "change_threshold", func(p *Policy) { p.ChangeThreshold = 6 }},
+		{"recovery account of zeros", "recovery_account", func(p *Policy) { p.Recovery = &Recovery{Address{}, MinRecoveryDelay} }},
+		{"recovery without a delay", "recovery_delay", func(p *Policy) { p.Recovery = &Recovery{Address{1}, 0} }},
+		{"recovery delay below an hour", "recovery_delay", func(p *Policy) { p.Recovery = &Recovery{Address{1}, 3_599} }},
+		{"recovery delay above a year", "recovery_delay", func(p *Policy) { p.Recovery = &Recovery{Address{1}, 31_536_001} }},
 	} {
 		p := testPolicy(t)
 		c.spoil(&p)
@@ -168,15 +231,30 @@ func policyFaults(t testing.TB) []policyFault {
 		t.Fatal(err)
 	}
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	account := append([]byte{4<<3 | 2, 32}, bytes.Repeat([]byte{1}, 32)...)
+	delay := []byte{5 << 3, 0x90, 0x1c} // 3600
+	if _, err := DecodePolicy(join(good, account, delay)); err != nil {
+		t.Fatal(err)
+	}
 	return append(faults, []policyFault{
 		{name: "empty", field: "keys"},
-		{name: "unknown field", encoded: join(good, []byte{3 << 3, 1})},
+		{name: "unknown field", encoded: join(good, []byte{6 << 3, 1})},
 		{name: "unknown field of a key", field: "keys[0]", encoded: join(good[:3], []byte{good[3] + 2}, good[4:], []byte{4 << 3, 1})},
 		{name: "threshold twice", field: "threshold", encoded: join(good[:2], good)},
 		{name: "threshold behind the keys", encoded: join(good[2:], good[:2])},
 		{name: "overlong threshold", field: "threshold", encoded: join([]byte{8, 0x81, 0}, good[2:])},
 		{name: "threshold of 33 bits", field: "threshold", encoded: join([]byte{8, 0x81, 0x80, 0x80, 0x80, 0x10}, good[2:])},
 		{name: "threshold as bytes", field: "threshold", encoded: join([]byte{1<<3 | 2, 1, 1}, good[2:])},
+		{name: "explicit change threshold of 0", field: "change_threshold", encoded: join(good, []byte{3 << 3, 0})},
+		{name: "change threshold in front of the keys", encoded: join(good[:2], []byte{3 << 3, 2}, good[2:])},
+		{name: "change threshold twice", field: "change_threshold", encoded: join(good, []byte{3 << 3, 2, 3 << 3, 2})},
+		{name: "recovery account of 31 bytes", field: "recovery_account", encoded: join(good, []byte{4<<3 | 2, 31}, bytes.Repeat([]byte{1}, 31), delay)},
+		{name: "recovery account of 33 bytes", field: "recovery_account", encoded: join(good, []byte{4<<3 | 2, 33}, bytes.Repeat([]byte{1}, 33), delay)},
+		{name: "recovery account twice", field: "recovery_account", encoded: join(good, account, account, delay)},
+		{name: "recovery delay without an account", field: "recovery_account", encoded: join(good, delay)},
+		{name: "recovery delay in front of the account", encoded: join(good, delay, account)},
+		{name: "recovery delay of 33 bits", field: "recovery_delay", encoded: join(good, account, []byte{5 << 3, 0x80, 0x80, 0x80, 0x80, 0x10})},
+		{name: "overlong recovery delay", field: "recovery_delay", encoded: join(good, account, []byte{5 << 3, 0x90, 0x9c, 0x00})},
 		{name: "trailing byte", encoded: join(good, []byte{0})},
 		{name: "truncated", field: "keys", encoded: good[:len(good)-1]},
 		{name: "too long", encoded: make([]byte, MaxPolicySize+1)},
@@ -213,6 +291,7 @@ func TestPolicyRules(t *testing.T) {
 
 func FuzzDecodePolicy(f *testing.F) {
 	f.Add(testPolicy(f).Encode())
+	f.Add(guardedPolicy(f).Encode())
 	single, _ := SingleKey(Ed25519, testKey(f, Ed25519, 1).Public())
 	f.Add(single.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {

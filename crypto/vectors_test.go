@@ -27,19 +27,22 @@ type keyVector struct {
 }
 
 type accountVector struct {
-	Name        string      `json:"name"`
-	Threshold   uint32      `json:"threshold"`
-	Keys        []keyVector `json:"keys"` // in the order of the policy
-	Policy      string      `json:"policy"`
-	AddressHash Hash        `json:"address_hash"`
-	Address     Address     `json:"address"`
-	Message     string      `json:"message"`
+	Name            string      `json:"name"`
+	Threshold       uint32      `json:"threshold"`
+	Keys            []keyVector `json:"keys"` // in the order of the policy
+	ChangeThreshold uint32      `json:"change_threshold,omitempty"`
+	RecoveryAccount *Address    `json:"recovery_account,omitempty"`
+	RecoveryDelay   uint32      `json:"recovery_delay,omitempty"`
+	Policy          string      `json:"policy"`
+	AddressHash     Hash        `json:"address_hash"`
+	Address         Address     `json:"address"`
+	Message         string      `json:"message"`
 }
 
 func accountVectors(t *testing.T) []accountVector {
 	t.Helper()
 	var vectors []accountVector
-	add := func(name string, threshold uint32, weight func(i int) uint32, schemes ...Scheme) {
+	addGuarded := func(name string, threshold, change uint32, recovery *Recovery, weight func(i int) uint32, schemes ...Scheme) {
 		v := accountVector{Name: name, Threshold: threshold, Message: hex.EncodeToString(append([]byte(DomainTx), name...))}
 		message, _ := hex.DecodeString(v.Message)
 		var keys []Key
@@ -56,6 +59,18 @@ func accountVectors(t *testing.T) []accountVector {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if change != 0 {
+			if p, err = p.WithChangeThreshold(change); err != nil {
+				t.Fatal(err)
+			}
+			v.ChangeThreshold = change
+		}
+		if recovery != nil {
+			if p, err = p.WithRecovery(recovery.Account, recovery.DelaySeconds); err != nil {
+				t.Fatal(err)
+			}
+			v.RecoveryAccount, v.RecoveryDelay = &recovery.Account, recovery.DelaySeconds
+		}
 		for _, k := range p.Keys {
 			signer := private[string(k.Public)]
 			signature, err := signer.Sign(message)
@@ -70,12 +85,19 @@ func accountVectors(t *testing.T) []accountVector {
 		v.Policy, v.AddressHash, v.Address = hex.EncodeToString(p.Encode()), p.Hash(), p.Address()
 		vectors = append(vectors, v)
 	}
+	add := func(name string, threshold uint32, weight func(i int) uint32, schemes ...Scheme) {
+		addGuarded(name, threshold, 0, nil, weight, schemes...)
+	}
 	one := func(int) uint32 { return 1 }
 	for _, s := range Schemes() {
 		add("single "+s.String(), 1, one, s)
 	}
 	add("hybrid, 2 of ed25519 and ml-dsa-65", 2, one, Ed25519, MLDSA65)
 	add("weighted, all schemes", 70000, func(i int) uint32 { return uint32(40000 + i) }, MLDSA65, MLDSA44, Secp256k1, Ed25519)
+	addGuarded("all of two keys to change the policy, one to pay", 1, 2, nil, one, Ed25519, Secp256k1)
+	addGuarded("one key, and a recovery account after a week", 1, 0, &Recovery{vectors[0].Address, 7 * 86_400}, one, Ed25519)
+	addGuarded("two of three to pay, three to change the policy, recovery after a year", 2, 3,
+		&Recovery{vectors[1].Address, MaxRecoveryDelay}, one, Ed25519, Secp256k1, MLDSA44)
 	return vectors
 }
 
@@ -89,6 +111,10 @@ func TestVectorsAccounts(t *testing.T) {
 		p, err := DecodePolicy(encoded)
 		if err != nil || p.Address() != v.Address || p.Threshold != v.Threshold || len(p.Keys) != len(v.Keys) {
 			t.Fatalf("%s: %v", v.Name, err)
+		}
+		if p.ChangeThreshold != v.ChangeThreshold || (p.Recovery == nil) != (v.RecoveryAccount == nil) ||
+			p.Recovery != nil && *p.Recovery != (Recovery{*v.RecoveryAccount, v.RecoveryDelay}) {
+			t.Errorf("%s: change threshold or recovery came back different", v.Name)
 		}
 		message, _ := hex.DecodeString(v.Message)
 		for i, k := range v.Keys {

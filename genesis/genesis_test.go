@@ -18,8 +18,9 @@ import (
 
 func state() ledger.GenesisState {
 	return ledger.GenesisState{
-		Parameters: ledger.GenesisParameters{MaxTxBytes: 4096, ReplayWindowSeconds: 600, MaxOpenNonces: 10, FeeAsset: "EUR", FeeCollector: crypto.Address{2}},
-		Assets:     []ledger.GenesisAsset{{Code: "EUR", Issuer: crypto.Address{1}, Scale: 2, MaxSupply: "10"}},
+		Parameters: ledger.GenesisParameters{MaxTxBytes: 4096, ReplayWindowSeconds: 600, MaxOpenNonces: 10, FeeAsset: "EUR", FeeCollector: crypto.Address{2},
+			MaxHoldSeconds: 3600, MaxExpiries: 10, MaxFeeMultiplier: 1000},
+		Assets: []ledger.GenesisAsset{{Code: "EUR", Issuer: crypto.Address{1}, Scale: 2, MaxSupply: "10"}},
 	}
 }
 

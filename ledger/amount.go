@@ -54,6 +54,77 @@ func (a Amount) Sub(b Amount) (difference Amount, ok bool) {
 func (a Amount) wrappingAdd(b Amount) Amount { s, _ := a.Add(b); return s }
 func (a Amount) wrappingSub(b Amount) Amount { d, _ := a.Sub(b); return d }
 
+// mustAdd and mustSub are for sums and differences that a check before has shown to fit. Where it has not, that is a defect
+// of the rules, and the node stops rather than lose money.
+func (a Amount) mustAdd(b Amount) Amount {
+	s, ok := a.Add(b)
+	if !ok {
+		panic(fmt.Sprintf("%s + %s passes 2^128 - 1", a, b))
+	}
+	return s
+}
+
+func (a Amount) mustSub(b Amount) Amount {
+	d, ok := a.Sub(b)
+	if !ok {
+		panic(fmt.Sprintf("%s - %s is negative", a, b))
+	}
+	return d
+}
+
+// wide is a sum of amounts that need not fit 128 bits. At most 2^64 amounts fit it.
+type wide struct {
+	top uint64
+	low Amount
+}
+
+// total adds amounts up, exactly.
+func total(amounts ...Amount) (w wide) {
+	for _, a := range amounts {
+		w = w.plus(a)
+	}
+	return w
+}
+
+func (w wide) plus(a Amount) wide {
+	low, ok := w.low.Add(a)
+	if !ok { // low is then what is left of the sum modulo 2^128
+		w.top++
+	}
+	return wide{w.top, low}
+}
+
+func (w wide) less(v wide) bool { return w.top < v.top || w.top == v.top && w.low.Cmp(v.low) < 0 }
+
+// fits tells whether the sum is an amount.
+func (w wide) fits() bool { return w.top == 0 }
+
+// minus returns w - v, but no less than 0 and no more than MaxAmount.
+func (w wide) minus(v wide) Amount {
+	if w.less(v) {
+		return Amount{}
+	}
+	top := w.top - v.top
+	low, ok := w.low.Sub(v.low)
+	if !ok {
+		top--
+	}
+	if top != 0 {
+		return MaxAmount
+	}
+	return low
+}
+
+// perMille returns n * thousandths / 1000, rounded up.
+func perMille(n uint64, thousandths uint32) Amount {
+	hi, lo := bits.Mul64(n, uint64(thousandths))
+	lo, carry := bits.Add64(lo, 999, 0)
+	hi += carry
+	q, r := hi/1000, hi%1000
+	lo, _ = bits.Div64(r, lo, 1000)
+	return Amount{q, lo}
+}
+
 // Min returns the smaller of a and b.
 func (a Amount) Min(b Amount) Amount {
 	if b.Cmp(a) < 0 {

@@ -36,7 +36,29 @@ type Audit struct {
 	unmatched map[nonceKey]uint32
 	totals    replayTotals
 	network   bool
+
+	accountLines []accountLines // in ascending order
+	holdings     map[crypto.Address]Holdings
+	pendingLines map[LineKey]*pendingLine
+	due          map[dueSlot]crypto.Hash // of open holds whose slot has not come yet
+	dueCounts    map[uint64]uint32
+	dueTotals    dueTotals
+	holds        uint64
+	deposits     wide
+	params       Parameters
+	pools        []auditLine // lines of the pool of deposits
+	rate         FeeRate
+	grantsOf     map[crypto.Address]uint64
+	assetsOf     map[crypto.Address]uint64
 }
+
+type accountLines struct {
+	account crypto.Address
+	lines   uint64
+}
+
+// pendingLine is what the holds of a line have still to explain of its pending counters.
+type pendingLine struct{ debits, credits Amount }
 
 type auditLine struct {
 	key  LineKey
@@ -49,7 +71,9 @@ const maxFindings = 100
 // NewAudit begins an audit.
 func NewAudit() *Audit {
 	return &Audit{assets: map[AssetID]Asset{}, policies: map[crypto.Hash]bool{}, buckets: map[uint64]bucket{}, folded: map[uint64]bucket{},
-		codes: map[AssetID]string{}, unmatched: map[nonceKey]uint32{}}
+		codes: map[AssetID]string{}, unmatched: map[nonceKey]uint32{}, holdings: map[crypto.Address]Holdings{},
+		pendingLines: map[LineKey]*pendingLine{}, due: map[dueSlot]crypto.Hash{}, dueCounts: map[uint64]uint32{},
+		grantsOf: map[crypto.Address]uint64{}, assetsOf: map[crypto.Address]uint64{}}
 }
 
 func (a *Audit) find(format string, args ...any) {
@@ -72,6 +96,7 @@ func (a *Audit) Row(key, value []byte) {
 		if account, err = DecodeAccount(value); err == nil {
 			a.Accounts++
 			a.wanted = append(a.wanted, account.Policy)
+			a.deposits = a.deposits.plus(account.Deposit)
 		}
 	case rowLine:
 		var l auditLine
@@ -85,6 +110,17 @@ func (a *Audit) Row(key, value []byte) {
 			if !lineHolds(Asset{}, l.key, l.line) {
 				a.pending = append(a.pending, l)
 			}
+			if n := len(a.accountLines); n == 0 || a.accountLines[n-1].account != l.key.Account {
+				a.accountLines = append(a.accountLines, accountLines{account: l.key.Account})
+			}
+			a.accountLines[len(a.accountLines)-1].lines++
+			a.deposits = a.deposits.plus(l.line.Deposit)
+			if !l.line.DebitsPending.IsZero() || !l.line.CreditsPending.IsZero() {
+				a.pendingLines[l.key] = &pendingLine{l.line.DebitsPending, l.line.CreditsPending}
+			}
+			if l.key.Account == DepositPool() {
+				a.pools = append(a.pools, l)
+			}
 		}
 	case rowAsset:
 		var asset Asset
@@ -94,6 +130,8 @@ func (a *Audit) Row(key, value []byte) {
 				a.find("asset %s has the id %x, which is not that of its issuer and code", asset.Code, id)
 			}
 			a.assets[id] = asset
+			a.sums.changeAsset(id, Asset{}, asset)
+			a.assetsOf[asset.Issuer]++
 		}
 	case rowCode:
 		var id AssetID
@@ -103,10 +141,49 @@ func (a *Audit) Row(key, value []byte) {
 			}
 			a.codes[id] = strings.TrimRight(string(key[1:]), "\x00")
 		}
+	case rowHoldings:
+		var h Holdings
+		if h, err = DecodeHoldings(value); err == nil {
+			if h.none() {
+				a.find("row %x of holdings says that there are none", key)
+			}
+			a.holdings[crypto.Address(key[1:])] = h
+		}
+	case rowHold:
+		var h Hold
+		if h, err = DecodeHold(value); err == nil {
+			a.hold(crypto.Hash(key[1:]), h)
+		}
+	case rowGrant:
+		var g Grant
+		if g, err = DecodeGrant(value); err == nil {
+			a.grantsOf[crypto.Address(key[1:33])]++
+			a.deposits = a.deposits.plus(g.Deposit)
+		}
+	case rowFeeRate:
+		var f FeeRate
+		if f, err = DecodeFeeRate(value); err == nil {
+			a.rate = f
+		}
+	case rowDueCount:
+		var n uint32
+		if n, err = decodeNumber(value); err == nil {
+			a.dueCounts[unixSecond(key)] = n
+		}
+	case rowDueSlot:
+		var id crypto.Hash
+		if id, err = decodeHash(value); err == nil {
+			slot := dueSlot{unixSecond(key), uint32(key[9])<<24 | uint32(key[10])<<16 | uint32(key[11])<<8 | uint32(key[12])}
+			if a.due[slot] != id || slot.slot >= a.dueCounts[slot.second] {
+				a.find("row %x of the queue of holds does not fit the hold %s or the number of its second", key, id)
+			}
+			delete(a.due, slot)
+		}
+	case rowDue:
+		a.dueTotals, err = decodeDueTotals(value)
 	case rowParameters:
-		var p Parameters
-		if p, err = DecodeParameters(value); err == nil {
-			err = p.Check()
+		if a.params, err = DecodeParameters(value); err == nil {
+			err = a.params.Check()
 		}
 	case rowNetwork:
 		_, err = DecodeNetwork(value)
@@ -161,6 +238,102 @@ func (a *Audit) Row(key, value []byte) {
 var keyLengths = [256]int{
 	rowAccount: 33, rowLine: 49, rowAsset: 17, rowCode: 1 + MaxCodeBytes, rowParameters: 1, rowNetwork: 1, rowBucket: 9,
 	rowReplay: 1, rowValidators: 1, rowPolicy: 33, rowNonce: 57, rowNonceNumber: 13,
+	rowHoldings: 33, rowHold: 33, rowGrant: 82, rowFeeRate: 1, rowDueCount: 9, rowDueSlot: 13, rowDue: 1,
+}
+
+// hold takes an open hold.
+func (a *Audit) hold(id crypto.Hash, h Hold) {
+	a.holds++
+	a.deposits = a.deposits.plus(h.Deposit)
+	a.sums.changeHold(Hold{}, h)
+	slot := dueSlot{h.Expires, h.Slot}
+	if other, twice := a.due[slot]; twice {
+		a.find("holds %s and %s have one place in the queue", other, id)
+	}
+	a.due[slot] = id
+	explain := func(k LineKey, of func(*pendingLine) *Amount) {
+		if p := a.pendingLines[k]; p != nil {
+			if left, ok := of(p).Sub(h.Amount); ok {
+				*of(p) = left
+				return
+			}
+		}
+		a.find("hold %s of %s is not in the pending counters of line %s/%x", id, h.Amount, k.Account, k.Asset)
+	}
+	explain(LineKey{h.From, h.Asset}, func(p *pendingLine) *Amount { return &p.debits })
+	explain(LineKey{h.To, h.Asset}, func(p *pendingLine) *Amount { return &p.credits })
+}
+
+func compareLines(a, b LineKey) int {
+	if c := bytes.Compare(a.Account[:], b.Account[:]); c != 0 {
+		return c
+	}
+	return compareAssetIDs(a.Asset, b.Asset)
+}
+
+// closeHoldings checks what accounts are said to have against what there is.
+func (a *Audit) closeHoldings() {
+	count := map[crypto.Address]Holdings{}
+	for _, l := range a.accountLines {
+		h := count[l.account]
+		h.Lines += l.lines
+		count[l.account] = h
+	}
+	for _, address := range slices.SortedFunc(maps.Keys(a.grantsOf), compareAddresses) {
+		h := count[address]
+		h.Grants = a.grantsOf[address]
+		count[address] = h
+	}
+	for _, address := range slices.SortedFunc(maps.Keys(a.assetsOf), compareAddresses) {
+		h := count[address]
+		h.Assets = a.assetsOf[address]
+		count[address] = h
+	}
+	for _, address := range slices.SortedFunc(maps.Keys(count), compareAddresses) {
+		if count[address] != a.holdings[address] {
+			a.find("account %s has %+v, its row of holdings says %+v", address, count[address], a.holdings[address])
+		}
+		delete(a.holdings, address)
+	}
+	for _, address := range slices.SortedFunc(maps.Keys(a.holdings), compareAddresses) {
+		a.find("account %s has nothing, its row of holdings says %+v", address, a.holdings[address])
+	}
+}
+
+func compareAddresses(a, b crypto.Address) int { return bytes.Compare(a[:], b[:]) }
+
+// closeHolds checks what is pending and the queue of holds.
+func (a *Audit) closeHolds() {
+	for _, k := range slices.SortedFunc(maps.Keys(a.pendingLines), compareLines) {
+		if p := a.pendingLines[k]; *p != (pendingLine{}) {
+			a.find("line %s/%x has pending debits of %s and credits of %s that no hold explains", k.Account, k.Asset, p.debits, p.credits)
+		}
+	}
+	var queued uint64
+	for _, second := range sortedKeys(a.dueCounts) {
+		queued += uint64(a.dueCounts[second])
+		if second <= a.dueTotals.Through {
+			a.find("holds expire in second %d, and all through second %d are gone", second, a.dueTotals.Through)
+		}
+	}
+	if len(a.due) != 0 {
+		a.find("%d holds have no place in the queue", len(a.due))
+	}
+	if a.holds != a.dueTotals.Open || a.holds != queued {
+		a.find("%d holds, %d by the queue's total, %d by its seconds", a.holds, a.dueTotals.Open, queued)
+	}
+	pool := Line{}
+	for _, l := range a.pools {
+		if l.key.Asset == a.params.FeeAsset {
+			pool = l.line
+		}
+	}
+	if total(pool.CreditsPosted).minus(total(pool.DebitsPosted)).Cmp(a.deposits.minus(wide{})) < 0 {
+		a.find("the pool holds less than the deposits of all rows, %s", a.deposits.minus(wide{}))
+	}
+	if a.rate.Multiplier < minMultiplier || a.rate.Multiplier > a.params.MaxFeeMultiplier {
+		a.find("the multiplier of fees is %d, want %d to %d", a.rate.Multiplier, minMultiplier, a.params.MaxFeeMultiplier)
+	}
 }
 
 func compareAssetIDs(a, b AssetID) int { return bytes.Compare(a[:], b[:]) }
@@ -192,7 +365,12 @@ func (a *Audit) Close() {
 			a.find("asset %s does not balance: posted debits %s and credits %s, pending debits %s and credits %s",
 				asset.Code, s.debitsPosted, s.credited, s.debitsPending, s.creditsPending)
 		}
+		if s.lineCredit != s.assetCredit {
+			a.find("asset %s grants credit of %s, its lines have %s", asset.Code, s.assetCredit, s.lineCredit)
+		}
 	}
+	a.closeHoldings()
+	a.closeHolds()
 	for _, id := range slices.SortedFunc(maps.Keys(a.assets), compareAssetIDs) {
 		if code, ok := a.codes[id]; !ok || code != a.assets[id].Code {
 			a.find("asset %x has the code %q, its row by code says %q", id, a.assets[id].Code, code)

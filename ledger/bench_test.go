@@ -54,7 +54,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		Assemble(tx.Body.Encode(), tx.Witnesses)
+		Assemble(tx.Body.Encode(), tx.Witnesses, tx.Sponsor)
 	}
 }
 

@@ -59,12 +59,22 @@ type Block struct {
 	header   Header
 	network  Network
 	params   Parameters
+	rate     FeeRate
+	pool     crypto.Address // DepositPool
 	state    *state
 	verifier Verifier
-	fees     Amount // taken by transactions, not yet posted to the collector
+	totals   totals
 	entries  []LineEntry
 	broken   []crypto.Hash
 	walk     uint64 // number of the last walk of state.balanced
+}
+
+// totals are what transactions have paid and the block has not yet posted, so that no line is touched by all of them.
+type totals struct {
+	fees     Amount // for the collector
+	deposits Amount // for the pool
+	refunds  Amount // from the pool
+	load     uint64 // weight of the transactions
 }
 
 // Outcome is what a block did.
@@ -77,13 +87,14 @@ type Outcome struct {
 
 // NewBlock begins a block over the state that the block before it left.
 func NewBlock(base Reader, h Header, v Verifier) (*Block, error) {
-	b := &Block{header: h, state: newState(base), verifier: v}
+	b := &Block{header: h, pool: DepositPool(), state: newState(base), verifier: v}
 	for _, row := range []struct {
 		key    []byte
 		decode func([]byte) error
 	}{
 		{NetworkRow(), func(v []byte) (err error) { b.network, err = DecodeNetwork(v); return }},
 		{ParametersRow(), func(v []byte) (err error) { b.params, err = DecodeParameters(v); return }},
+		{FeeRateRow(), func(v []byte) (err error) { b.rate, err = DecodeFeeRate(v); return }},
 	} {
 		value, err := base.Get(row.key)
 		if err == nil {
@@ -102,12 +113,19 @@ func (b *Block) Network() Network { return b.network }
 // Parameters returns the parameters in force.
 func (b *Block) Parameters() Parameters { return b.params }
 
+// FeeRate returns the rate at which the block's transactions pay.
+func (b *Block) FeeRate() FeeRate { return b.rate }
+
 // execution is one transaction taking effect.
 type execution struct {
 	*Block
-	tx        *Tx
-	id        crypto.Hash
-	operation uint32
+	tx         *Tx
+	id         crypto.Hash
+	operation  uint32
+	payer      crypto.Address
+	payerGrant *spending // under which the payer pays; nil: it has signed
+	maxDeposit Amount
+	deposit    Amount // taken so far
 }
 
 // Apply executes a transaction after those applied before. What it returns is the same on every node. On an error the
@@ -118,30 +136,48 @@ func (b *Block) Apply(tx *Tx) (Receipt, error) {
 	if code != OK {
 		return Receipt{TxID: id, Code: code}, b.state.err
 	}
-	entries, fees := len(b.entries), b.fees
-	x := &execution{Block: b, tx: tx, id: id}
+	entries, before := len(b.entries), b.totals
+	x := &execution{Block: b, tx: tx, id: id, payer: tx.Payer(), payerGrant: tx.payerGrant()}
+	_, x.maxDeposit = tx.limits()
 	x.charge(admitted)
 	receipt := Receipt{TxID: id, Fee: admitted.fee}
-	afterFee, entriesAfterFee := b.state.savepoint(), len(b.entries)
+	afterFee, entriesAfterFee, totalsAfterFee, depositAfterFee := b.state.savepoint(), len(b.entries), b.totals, x.deposit
 	for i, op := range tx.Body.Operations {
 		x.operation = uint32(i)
-		result, code := op.apply(x)
+		result, code := x.perform(op)
 		if code != OK {
 			b.state.undo(afterFee)
-			b.entries = b.entries[:entriesAfterFee]
+			b.entries, b.totals, x.deposit = b.entries[:entriesAfterFee], totalsAfterFee, depositAfterFee
 			receipt.Code, receipt.Failed, receipt.Results = code, uint32(i)+1, nil
 			break
 		}
 		receipt.Results = append(receipt.Results, result)
 	}
-	if !b.balanced(fees) {
+	receipt.Deposit = x.deposit
+	if !b.balanced(before) {
 		b.state.undo(savepoint{})
-		b.entries, b.fees = b.entries[:entries], fees
+		b.entries, b.totals = b.entries[:entries], before
 		b.broken = append(b.broken, id)
 		return Receipt{TxID: id, Code: BrokenInvariant}, b.state.err
 	}
 	b.state.keep()
 	return receipt, b.state.err
+}
+
+// perform lets one operation take effect.
+func (x *execution) perform(op Operation) (OperationResult, Code) {
+	if account, _ := x.state.accounts.get(x.account(op.By())); account.Flags&AccountClosedFlag != 0 {
+		return OperationResult{}, AccountClosed // by an operation before
+	}
+	return op.apply(x)
+}
+
+// payerGrant returns the grant under which the payer pays; nil when it has signed itself.
+func (tx *Tx) payerGrant() *spending {
+	if tx.Sponsor != nil || tx.Body.FeeGranter == (crypto.Address{}) {
+		return nil
+	}
+	return &spending{key: GrantKey{Granter: tx.Body.FeeGranter, Grantee: tx.Body.Signers[0].Address, Kind: KindFees}}
 }
 
 // Check tells what Apply would refuse, without changing anything: admission to the mempool. ahead is how far a sequence
@@ -163,12 +199,16 @@ func (b *Block) Authorize(tx *Tx) (a Authorization, ok bool, err error) {
 
 // admitted is what admission has found out about a transaction.
 type admitted struct {
-	signers []signerState
-	fee     Amount
+	parties       []signerState
+	fee           Amount
+	registrations Amount // deposits of the accounts that sign for the first time
+	weight        uint64
 }
 
-// signerState is a signer with its account as it is before the transaction.
+// signerState is a signer, or the sponsor, with its account as it is before the transaction.
 type signerState struct {
+	address crypto.Address
+	brought []byte // the policy in the transaction
 	account Account
 	known   bool // the account has a row
 	policy  crypto.Policy
@@ -189,18 +229,22 @@ func (b *Block) admit(tx *Tx, id crypto.Hash, ahead uint64) (admitted, Code) {
 			return admitted{}, ValidUntilTooFar
 		}
 	}
-	signers, code := b.signers(tx, ahead, true)
+	parties, code := b.signers(tx, ahead, true)
 	if code != OK {
 		return admitted{}, code
 	}
 	// The structure of the witnesses is looked at before the fee, which depends on it, but refused after it.
-	authorization, witnessCode := b.authorization(tx, signers)
-	fee := b.params.Fee(len(tx.raw), len(body.Operations), VerificationCost(authorization.Checks))
-	if fee.Cmp(body.MaxFee) > 0 {
-		return admitted{}, FeeAboveMaximum
+	authorization, witnessCode := b.authorization(tx, parties)
+	cost := VerificationCost(authorization.Checks)
+	a := admitted{parties: parties, fee: b.params.Fee(b.rate, len(tx.raw), len(body.Operations), cost),
+		weight: Weight(len(tx.raw), len(body.Operations), cost)}
+	for _, p := range parties {
+		if !p.known {
+			a.registrations = a.registrations.mustAdd(Units(b.params.DepositAccount)) // 17 times 2^40
+		}
 	}
-	if !b.payable(body.Signers[0].Address, fee) {
-		return admitted{}, FeeUnpayable
+	if code := b.payable(tx, a); code != OK {
+		return admitted{}, code
 	}
 	if witnessCode != OK {
 		return admitted{}, witnessCode
@@ -208,46 +252,53 @@ func (b *Block) admit(tx *Tx, id crypto.Hash, ahead uint64) (admitted, Code) {
 	if !b.verifier.Verify(authorization) {
 		return admitted{}, SignatureInvalid
 	}
-	return admitted{signers, fee}, OK
+	return a, OK
 }
 
-// signers looks up every signer's account and policy and, when replay is asked for, checks its sequence or nonce.
+// payable tells why the payer cannot pay what a transaction costs before its operations, or the collector not receive it.
+func (b *Block) payable(tx *Tx, a admitted) Code {
+	maxFee, maxDeposit := tx.limits()
+	if a.fee.Cmp(maxFee) > 0 {
+		return FeeAboveMaximum
+	}
+	charge := a.fee.mustAdd(a.registrations) // below 2^80
+	if !charge.IsZero() {
+		collector := LineKey{b.params.FeeCollector, b.params.FeeAsset}
+		receiving, _ := b.state.lines.get(collector)
+		if !b.canPay(tx.Payer(), charge) || !b.roomFor(collector, total(receiving.CreditsPosted, receiving.CreditsPending, a.fee)) {
+			return FeeUnpayable
+		}
+	}
+	if a.registrations.Cmp(maxDeposit) > 0 {
+		return RegistrationAboveMaximum
+	}
+	if grant := tx.payerGrant(); grant != nil && grant.usable(b, charge) != OK {
+		return FeeGrantUnusable
+	}
+	return OK
+}
+
+// signers looks up the account and policy of every signer and of the sponsor, who comes last, and, when replay is asked
+// for, checks the signers' sequences and nonces.
 func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code) {
-	signers := make([]signerState, len(tx.Body.Signers))
+	parties := make([]signerState, 0, len(tx.Body.Signers)+1)
+	for _, s := range tx.Body.Signers {
+		parties = append(parties, signerState{address: s.Address, brought: s.Policy})
+	}
+	if s := tx.Sponsor; s != nil {
+		parties = append(parties, signerState{address: s.Address, brought: s.Policy})
+	}
 	code, nonces := OK, uint64(0)
-	for i, s := range tx.Body.Signers {
-		st := &signers[i]
-		st.account, st.known = b.state.accounts.get(s.Address)
-		if !st.known {
-			st.account.Policy = crypto.Hash(s.Address)
+	for i := range parties {
+		if c := b.lookUp(&parties[i]); c != OK {
+			code = firstCode(code, c)
 		}
-		bytes := s.Policy
-		if bytes == nil {
-			// An account without a row always brings its policy. The state may hold it for another account, but which
-			// policies stand beside the trees without an account that refers to them is committed to by nothing: a
-			// decision that hangs on one would split nodes that restored different snapshots.
-			if st.known {
-				bytes, _ = b.state.policies.get(st.account.Policy)
-			}
-			if bytes == nil {
-				code = firstCode(code, PolicyUnknown)
-				continue
-			}
-		} else if crypto.DomainAddress.Hash(bytes) != st.account.Policy {
-			code = firstCode(code, PolicyMismatch)
-			continue
-		}
-		policy, err := crypto.DecodeRegisteredPolicy(bytes)
-		if err != nil { // the bytes are from the state or were validated with the body
-			panic(fmt.Sprintf("policy %s of account %s does not decode: %s", st.account.Policy, s.Address, err))
-		}
-		st.policy = policy
 	}
 	if code != OK || !replay {
-		return signers, code
+		return parties, code
 	}
 	for i, s := range tx.Body.Signers {
-		next := signers[i].account.Sequence + 1
+		next := parties[i].account.Sequence + 1
 		switch {
 		case s.Sequence == 0:
 			nonces++
@@ -263,21 +314,61 @@ func (b *Block) signers(tx *Tx, ahead uint64, replay bool) ([]signerState, Code)
 	if nonces > 0 && !b.state.nonceRoom(tx.Body.ValidUntil, nonces, b.params.MaxOpenNonces) {
 		code = firstCode(code, ReplayFull)
 	}
-	return signers, code
+	return parties, code
+}
+
+// lookUp finds a party's account and the policy in force.
+func (b *Block) lookUp(p *signerState) Code {
+	p.account, p.known = b.state.accounts.get(p.address)
+	if !p.known {
+		p.account.Policy = crypto.Hash(p.address)
+	}
+	bytes := p.brought
+	if bytes == nil {
+		// An account without a row always brings its policy. The state may hold it for another account, but which
+		// policies stand beside the trees without an account that refers to them is committed to by nothing: a
+		// decision that hangs on one would split nodes that restored different snapshots.
+		if p.known {
+			bytes, _ = b.state.policies.get(p.account.Policy)
+		}
+		if bytes == nil {
+			return PolicyUnknown
+		}
+	} else if crypto.DomainAddress.Hash(bytes) != p.account.Policy {
+		return PolicyMismatch
+	}
+	policy, err := crypto.DecodeRegisteredPolicy(bytes)
+	if err != nil { // the bytes are from the state or were validated with the body
+		panic(fmt.Sprintf("policy %s of account %s does not decode: %s", p.account.Policy, p.address, err))
+	}
+	p.policy = policy
+	if p.account.Flags&AccountClosedFlag != 0 {
+		return SignerClosed
+	}
+	return OK
 }
 
 // authorization collects the signatures to verify. With another code than OK it holds those that could be collected.
-func (b *Block) authorization(tx *Tx, signers []signerState) (Authorization, Code) {
+func (b *Block) authorization(tx *Tx, parties []signerState) (Authorization, Code) {
 	a := Authorization{Tx: tx}
 	code := OK
-	fingerprint := make([]byte, 0, 32+36*len(signers))
+	fingerprint := make([]byte, 0, 32+36*len(parties))
 	fingerprint = append(fingerprint, tx.hash[:]...)
 	w := 0
-	for i := range signers {
-		s := &signers[i]
+	for i := range parties {
+		s := &parties[i]
 		fingerprint = append(fingerprint, s.account.Policy[:]...)
 		fingerprint = appendUint32(fingerprint, s.account.PolicyVersion)
-		message := preimage(b.network.ID, tx.sum, s.account.PolicyVersion)
+		var message []byte
+		need := uint64(s.policy.Threshold)
+		if i < len(tx.Body.Signers) {
+			message = preimage(b.network.ID, tx.sum, s.account.PolicyVersion)
+			if tx.Body.governed(uint32(i)) {
+				need = uint64(s.policy.ForChange())
+			}
+		} else {
+			message = sponsorPreimage(b.network.ID, tx.sum, tx.Sponsor, s.account.PolicyVersion)
+		}
 		var weight, lightest uint64
 		for ; w < len(tx.Witnesses) && int(tx.Witnesses[w].Signer) == i; w++ {
 			witness := tx.Witnesses[w]
@@ -292,21 +383,41 @@ func (b *Block) authorization(tx *Tx, signers []signerState) (Authorization, Cod
 			}
 			a.Checks = append(a.Checks, crypto.Check{Scheme: key.Scheme, PublicKey: key.Public, Message: message, Signature: witness.Signature})
 		}
-		if tx.Body.Signers[i].Policy != nil {
+		if s.brought != nil {
 			a.Checks = append(a.Checks, registration(s.policy)...)
 		}
-		switch threshold := uint64(s.policy.Threshold); {
-		case weight < threshold:
+		switch {
+		case weight < need:
 			code = firstCode(code, WitnessMissing)
-		case weight-lightest >= threshold:
+		case weight-lightest >= need:
 			code = firstCode(code, WitnessSuperfluous)
 		}
 	}
 	for _, op := range tx.Body.Operations {
-		a.Checks = append(a.Checks, op.verification(b.network.ID, &tx.Body, signers[op.By()].account.PolicyVersion)...)
+		if p, ok := op.(proving); ok {
+			a.Checks = append(a.Checks, p.verification(b.network.ID, &tx.Body, parties[op.By()].account.PolicyVersion)...)
+		}
 	}
 	a.Fingerprint = sha256.Sum256(fingerprint)
 	return a, code
+}
+
+// governed tells whether a signer needs its policy's change threshold.
+func (b *Body) governed(signer uint32) bool {
+	for _, op := range b.Operations {
+		if g, ok := op.(governing); ok && op.By() == signer && g.governs(b) {
+			return true
+		}
+	}
+	return false
+}
+
+// NeedOf returns the weight that the signatures of a signer with a policy must have for this body.
+func (b *Body) NeedOf(signer uint32, policy crypto.Policy) uint32 {
+	if b.governed(signer) {
+		return policy.ForChange()
+	}
+	return policy.Threshold
 }
 
 // firstCode returns the code that is checked first.
@@ -319,153 +430,76 @@ func firstCode(a, b Code) Code {
 
 // charge uses up every signer's sequence or nonce, registers those that sign for the first time, and takes the fee.
 func (x *execution) charge(a admitted) {
-	for i, s := range x.tx.Body.Signers {
-		account := a.signers[i].account
-		if s.Sequence != 0 {
-			account.Sequence = s.Sequence
-		} else {
-			x.state.useNonce(x.tx.Body.ValidUntil, s.Address, s.Nonce)
+	for i, p := range a.parties {
+		account := p.account
+		if i < len(x.tx.Body.Signers) {
+			if s := x.tx.Body.Signers[i]; s.Sequence != 0 {
+				account.Sequence = s.Sequence
+			} else {
+				x.state.useNonce(x.tx.Body.ValidUntil, s.Address, s.Nonce)
+			}
 		}
-		if !a.signers[i].known { // and so the transaction carries the policy
-			x.state.policies.put(account.Policy, s.Policy)
+		if !p.known { // and so the transaction carries the policy
+			account.Deposit = Units(x.params.DepositAccount)
+			x.state.policies.put(account.Policy, p.brought)
 		}
-		x.state.accounts.put(s.Address, account)
-	}
-	if a.fee.IsZero() {
-		return
-	}
-	payer := LineKey{x.tx.Body.Signers[0].Address, x.params.FeeAsset}
-	line, _ := x.state.lines.get(payer)
-	line.DebitsPosted, _ = line.DebitsPosted.Add(a.fee) // admit has found it payable
-	x.enter(payer, line, Entry{TxID: x.id, Kind: EntryFee, Counterparty: x.params.FeeCollector, Amount: a.fee})
-	x.fees, _ = x.fees.Add(a.fee)
-}
-
-// payable tells whether an account can pay a fee now, and the collector receive it.
-func (b *Block) payable(payer crypto.Address, fee Amount) bool {
-	if fee.IsZero() {
-		return true
-	}
-	asset, ok := b.state.asset(b.params.FeeAsset)
-	if !ok {
-		return false
-	}
-	line, _ := b.state.lines.get(LineKey{payer, b.params.FeeAsset})
-	if _, code := debited(asset, payer, line, fee); code != OK {
-		return false
-	}
-	collector := LineKey{b.params.FeeCollector, b.params.FeeAsset}
-	receiving, _ := b.state.lines.get(collector)
-	_, code := b.credited(collector, receiving, fee)
-	return code == OK
-}
-
-// debited returns a line after a debit, or why there can be none.
-func debited(asset Asset, account crypto.Address, l Line, amount Amount) (Line, Code) {
-	if asset.Issuer == account {
-		if room, bounded := l.room(asset.MaxSupply); bounded && amount.Cmp(room) > 0 {
-			return l, SupplyExceeded
-		}
-	} else if amount.Cmp(l.Available()) > 0 {
-		return l, InsufficientFunds
-	}
-	posted, ok := l.DebitsPosted.Add(amount)
-	if !ok {
-		return l, CounterOverflow
-	}
-	if _, ok = posted.Add(l.DebitsPending); !ok { // posted and pending debits are always added up
-		return l, CounterOverflow
-	}
-	l.DebitsPosted = posted
-	return l, OK
-}
-
-// room returns what an issuance line can still issue; bounded is false when that is above 2^128 - 1.
-func (l Line) room(maximum Amount) (room Amount, bounded bool) {
-	debits, ok := l.DebitsPosted.Add(l.DebitsPending)
-	if !ok {
-		return Amount{}, true
-	}
-	if issued, ok := debits.Sub(l.CreditsPosted); ok {
-		room, ok = maximum.Sub(issued)
-		if !ok {
-			return Amount{}, true
-		}
-		return room, true
-	}
-	returned, _ := l.CreditsPosted.Sub(debits)
-	return maximum.Add(returned)
-}
-
-// withinSupply tells whether an issuance line has issued no more than its asset's maximum supply.
-func (l Line) withinSupply(maximum Amount) bool {
-	debits, ok := l.DebitsPosted.Add(l.DebitsPending)
-	if !ok {
-		return false
-	}
-	issued, positive := debits.Sub(l.CreditsPosted)
-	return !positive || issued.Cmp(maximum) <= 0
-}
-
-// credited returns a line after a credit, or why there can be none. The collector's line keeps room for the fees that
-// the block has taken and not yet posted.
-func (b *Block) credited(k LineKey, l Line, amount Amount) (Line, Code) {
-	var ok bool
-	if l.CreditsPosted, ok = l.CreditsPosted.Add(amount); !ok {
-		return l, CounterOverflow
-	}
-	if k == (LineKey{b.params.FeeCollector, b.params.FeeAsset}) {
-		if _, ok = l.CreditsPosted.Add(b.fees); !ok {
-			return l, CounterOverflow
+		if !p.known || i < len(x.tx.Body.Signers) {
+			x.state.accounts.put(p.address, account)
 		}
 	}
-	return l, OK
-}
-
-// move posts a transfer between two different accounts.
-func (x *execution) move(asset Asset, id AssetID, from, to crypto.Address, amount Amount) Code {
-	debitKey, creditKey := LineKey{from, id}, LineKey{to, id}
-	debit, _ := x.state.lines.get(debitKey)
-	debit, code := debited(asset, from, debit, amount)
-	if code != OK {
-		return code
+	x.totals.load += a.weight
+	if x.payerGrant != nil {
+		x.payerGrant.use(x.Block, a.fee.mustAdd(a.registrations))
 	}
-	credit, _ := x.state.lines.get(creditKey)
-	if credit, code = x.credited(creditKey, credit, amount); code != OK {
-		return code
+	if !a.fee.IsZero() {
+		k := LineKey{x.payer, x.params.FeeAsset}
+		line, _ := x.state.lines.get(k)
+		line.DebitsPosted = line.DebitsPosted.mustAdd(a.fee) // admit has found it payable
+		x.enter(k, line, Entry{Kind: EntryFee, Counterparty: x.params.FeeCollector, Amount: a.fee}, x.cause())
+		x.totals.fees = x.totals.fees.mustAdd(a.fee)
 	}
-	x.enter(debitKey, debit, Entry{TxID: x.id, Operation: x.operation, Kind: EntryTransfer, Counterparty: to, Amount: amount})
-	x.enter(creditKey, credit, Entry{TxID: x.id, Operation: x.operation, Kind: EntryTransfer, Credit: true, Counterparty: from, Amount: amount})
-	return OK
+	if !a.registrations.IsZero() {
+		x.payDeposit(a.registrations)
+	}
 }
 
-// enter writes a changed line with the journal entry that says why.
-func (b *Block) enter(k LineKey, l Line, e Entry) {
-	l.Entries++
-	e.Number, e.Height = l.Entries, b.header.Height
-	e.DebitsPending, e.DebitsPosted = l.DebitsPending, l.DebitsPosted
-	e.CreditsPending, e.CreditsPosted = l.CreditsPending, l.CreditsPosted
-	encoded := e.Encode()
-	l.Head = NextHead(l.Head, encoded)
-	b.state.lines.put(k, l)
-	b.entries = append(b.entries, LineEntry{k, l.Entries, encoded})
-}
-
-// End closes the block: it removes dead nonces, punishes evidence, posts the block's fees and checks the invariants.
+// End closes the block: it removes dead nonces, lets holds expire, punishes evidence, posts the block's fees and deposits,
+// adapts the fee rate and checks the invariants.
 func (b *Block) End(evidence []Misbehavior) (Outcome, error) {
 	b.state.pruneNonces(b.header.UnixMillis)
+	b.expire()
 	updates := b.state.punish(b.header.Height, evidence)
-	if !b.fees.IsZero() {
-		collector := LineKey{b.params.FeeCollector, b.params.FeeAsset}
-		line, _ := b.state.lines.get(collector)
-		line.CreditsPosted, _ = line.CreditsPosted.Add(b.fees) // room was kept by credited
-		b.enter(collector, line, Entry{Kind: EntryFees, Credit: true, Amount: b.fees})
-		b.fees = Amount{}
+	b.post(b.params.FeeCollector, EntryFees, true, b.totals.fees)
+	b.post(b.pool, EntryDeposits, true, b.totals.deposits)
+	b.post(b.pool, EntryRefunds, false, b.totals.refunds)
+	if next := b.rate.Next(b.params, b.totals.load); next != b.rate {
+		b.state.feeRate.put(struct{}{}, next)
 	}
+	b.totals = totals{}
 	b.state.keep()
 	if b.state.err != nil {
 		return Outcome{}, b.state.err
 	}
 	b.mustBalance()
 	return Outcome{Writes: b.state.writes(), Entries: b.entries, Updates: updates, Broken: b.broken}, nil
+}
+
+// post enters one of the block's totals on a line of the fee asset. That there is room was seen to when the amounts were
+// taken.
+func (b *Block) post(account crypto.Address, kind EntryKind, credit bool, amount Amount) {
+	if amount.IsZero() {
+		return
+	}
+	k := LineKey{account, b.params.FeeAsset}
+	if _, ok := b.state.lines.get(k); !ok {
+		closed, _ := b.state.accounts.get(account)
+		b.openLine(k, Amount{}, closed.ClosedLines)
+	}
+	line, _ := b.state.lines.get(k)
+	if credit {
+		line.CreditsPosted = line.CreditsPosted.mustAdd(amount)
+	} else {
+		line.DebitsPosted = line.DebitsPosted.mustAdd(amount)
+	}
+	b.enter(k, line, Entry{Kind: kind, Credit: credit, Amount: amount}, cause{})
 }

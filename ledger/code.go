@@ -2,9 +2,9 @@ package ledger
 
 import "fmt"
 
-// Code says what became of a transaction. Codes are protocol: numbered once, never reused. Their numbers ascend in the
-// order in which the rules are checked, so the code of a transaction is the smallest one that applies to the first
-// operation that fails.
+// Code says what became of a transaction. Codes are protocol: numbered once, never reused. The numbers of those that refuse
+// ascend in the order in which the rules are checked; those of operations are grouped by what they are about, and the
+// first rule of the first operation that fails decides, in the order of docs/PROTOCOL.md.
 //
 //   - [OK]: every operation took effect, the fee is paid.
 //   - 1 to 99, refused: the transaction may not stand in a block. An honest proposer does not propose it, an honest
@@ -16,31 +16,68 @@ type Code uint32
 const (
 	OK Code = 0
 
-	Malformed          Code = 1
-	TooLarge           Code = 2
-	Expired            Code = 10
-	ValidUntilTooFar   Code = 11
-	PolicyUnknown      Code = 20
-	PolicyMismatch     Code = 21
-	SequenceUsed       Code = 30
-	SequenceGap        Code = 31
-	NonceUsed          Code = 32
-	ReplayFull         Code = 33
-	FeeAboveMaximum    Code = 40
-	FeeUnpayable       Code = 41
-	WitnessMissing     Code = 50
-	WitnessUnknown     Code = 51
-	WitnessSuperfluous Code = 52
-	SignatureInvalid   Code = 60
-	BrokenInvariant    Code = 99
+	Malformed                Code = 1
+	TooLarge                 Code = 2
+	Expired                  Code = 10
+	ValidUntilTooFar         Code = 11
+	PolicyUnknown            Code = 20
+	PolicyMismatch           Code = 21
+	SignerClosed             Code = 22
+	SequenceUsed             Code = 30
+	SequenceGap              Code = 31
+	NonceUsed                Code = 32
+	ReplayFull               Code = 33
+	FeeAboveMaximum          Code = 40
+	FeeUnpayable             Code = 41
+	RegistrationAboveMaximum Code = 42
+	FeeGrantUnusable         Code = 43
+	WitnessMissing           Code = 50
+	WitnessUnknown           Code = 51
+	WitnessSuperfluous       Code = 52
+	SignatureInvalid         Code = 60
+	BrokenInvariant          Code = 99
 
-	AssetUnknown        Code = 100
-	InsufficientFunds   Code = 101
-	SupplyExceeded      Code = 102
-	CounterOverflow     Code = 103
-	AssetCreationClosed Code = 110
-	AssetExists         Code = 111
-	PolicyUnchanged     Code = 120
+	AssetUnknown         Code = 100
+	InsufficientFunds    Code = 101
+	SupplyExceeded       Code = 102
+	CounterOverflow      Code = 103
+	NothingToTransfer    Code = 104
+	CeilingExceeded      Code = 105
+	DepositAboveMaximum  Code = 106
+	DepositUnpayable     Code = 107
+	AssetCreationClosed  Code = 110
+	AssetExists          Code = 111
+	NotIssuer            Code = 112
+	ControlMissing       Code = 113
+	MaxSupplyRaised      Code = 114
+	IssuerLine           Code = 115
+	CreditInUse          Code = 116
+	PolicyUnchanged      Code = 120
+	RecoveryUnavailable  Code = 121
+	RecoveryPending      Code = 122
+	RecoveryNone         Code = 123
+	RecoveryOtherPolicy  Code = 124
+	RecoveryTooEarly     Code = 125
+	AccountClosed        Code = 130
+	LineNotOpen          Code = 131
+	LineUnknown          Code = 132
+	LineNotEmpty         Code = 133
+	LineNotAuthorised    Code = 134
+	LineFrozen           Code = 135
+	Unchanged            Code = 136
+	AccountInUse         Code = 137
+	HoldUnknown          Code = 140
+	HoldExpired          Code = 141
+	HoldNotPermitted     Code = 142
+	HoldTooEarly         Code = 143
+	HoldPreimageWrong    Code = 144
+	HoldAmountExceeded   Code = 145
+	HoldExpiryOutOfRange Code = 146
+	HoldBucketFull       Code = 147
+	GrantUnknown         Code = 150
+	GrantExpired         Code = 151
+	GrantOtherReceiver   Code = 152
+	GrantExceeded        Code = 153
 )
 
 // Explanation describes a code for people.
@@ -60,24 +97,61 @@ var explanations = []Explanation{
 	{ValidUntilTooFar, "valid_until_too_far", "valid_until is further ahead than the parameter replay_window_seconds allows for a nonce.", "Use a nearer valid_until, or a sequence."},
 	{PolicyUnknown, "policy_unknown", "A signer has not signed before and the transaction does not carry its policy.", "Put the policy into the signer."},
 	{PolicyMismatch, "policy_mismatch", "The policy in the transaction is not the one that the signer's account has.", "Use the account's present policy, or leave it out."},
+	{SignerClosed, "signer_closed", "A signer's account was closed.", "Use another account: closing is for ever."},
 	{SequenceUsed, "sequence_used", "The signer's sequence was used by an earlier transaction.", "Ask for the transaction that used it; build a new one with the next sequence only if that was another payment."},
 	{SequenceGap, "sequence_gap", "The signer's sequence is not the next one.", "Send the transactions with the sequences before it first."},
 	{NonceUsed, "nonce_used", "The signer has used this nonce with this valid_until.", "The payment was made already: ask for it by its id."},
 	{ReplayFull, "replay_full", "The ledger remembers as many open nonces as the parameter max_open_nonces allows, or 65,536 of this valid_until.", "Use another valid_until or a sequence, or try again later."},
 	{FeeAboveMaximum, "fee_above_maximum", "The fee is above the max_fee that the signers agreed to.", "Sign again with a higher max_fee."},
-	{FeeUnpayable, "fee_unpayable", "The first signer cannot pay the fee.", "Fund the account with the fee asset."},
+	{FeeUnpayable, "fee_unpayable", "The payer cannot pay the fee and the deposits of accounts that sign for the first time.", "Fund the payer with the fee asset, or let a sponsor pay."},
+	{RegistrationAboveMaximum, "registration_above_maximum", "The deposits of accounts that sign for the first time are above the max_deposit that was agreed to.", "Sign again with a higher max_deposit."},
+	{FeeGrantUnusable, "fee_grant_unusable", "The first signer has no grant from the fee_granter that covers the fee now.", "Ask the granter for a grant for fees, or pay the fee yourself."},
 	{WitnessMissing, "witness_missing", "The signatures of a signer do not reach its policy's threshold.", "Collect more signatures."},
 	{WitnessUnknown, "witness_unknown", "A witness names a key that the signer's policy does not have.", "Sign with a key of the policy."},
 	{WitnessSuperfluous, "witness_superfluous", "A signer has more signatures than its policy needs.", "Leave out what the threshold does not need."},
 	{SignatureInvalid, "signature_invalid", "A signature or a proof of possession does not verify, or a new key is not one that its scheme admits.", "Sign the bytes of this transaction, for this network and the account's present policy version."},
 	{BrokenInvariant, "broken_invariant", "The transaction would have broken an invariant of the ledger, and was undone as a whole.", "Report it: this is a defect of the ledger."},
 	{AssetUnknown, "asset_unknown", "There is no asset with this id.", "Check the asset; create it first."},
-	{InsufficientFunds, "insufficient_funds", "The sender has less available than the amount.", "Fund the account, or pay less."},
+	{InsufficientFunds, "insufficient_funds", "The debited account has less available than the amount.", "Fund the account, or pay less."},
 	{SupplyExceeded, "supply_exceeded", "The issuer would pass the asset's maximum supply.", "Issue less."},
 	{CounterOverflow, "counter_overflow", "A counter of a line would pass 2^128 - 1.", "Use another account."},
+	{NothingToTransfer, "nothing_to_transfer", "A balancing amount came to 0: nothing is available, or nothing is owed.", "Nothing to do, or fund the account."},
+	{CeilingExceeded, "ceiling_exceeded", "The credited line would hold more than its ceiling, or than its issuer's cap.", "Pay less, or let the receiver or the issuer raise the limit."},
+	{DepositAboveMaximum, "deposit_above_maximum", "The deposits for new rows are above the max_deposit that was agreed to.", "Sign again with a higher max_deposit: deposits are paid back when the rows go."},
+	{DepositUnpayable, "deposit_unpayable", "The payer cannot pay the deposit for a new row.", "Fund the payer with the fee asset, or let a sponsor pay."},
 	{AssetCreationClosed, "asset_creation_closed", "The parameters allow only certain accounts to create assets, and this is none of them.", "Ask one of them."},
 	{AssetExists, "asset_exists", "An asset with this code, or with the id that it would have, exists.", "Choose another code."},
+	{NotIssuer, "not_issuer", "The signer is not the asset's issuer.", "Only the issuer may do this."},
+	{ControlMissing, "control_missing", "The asset was made without this control, or its issuer has dropped it.", "Nothing can be done: controls are never added."},
+	{MaxSupplyRaised, "max_supply_raised", "The new maximum supply is above the present one.", "Choose a lower one: it is only ever lowered."},
+	{IssuerLine, "issuer_line", "This cannot be done to the issuer's own line.", "Nothing to do: it stays as long as the asset."},
+	{CreditInUse, "credit_in_use", "The line is overdrawn by more than the new credit.", "Grant as much credit as is used, or wait until it is paid back."},
 	{PolicyUnchanged, "policy_unchanged", "The new policy is the account's present one.", "Nothing to do."},
+	{RecoveryUnavailable, "recovery_unavailable", "The account has never signed, or its policy does not name the signer as recovery account.", "Recover from the account that the policy names."},
+	{RecoveryPending, "recovery_pending", "A recovery of the account was started before.", "Finish it or cancel it first."},
+	{RecoveryNone, "recovery_none", "No recovery of the account was started.", "Start one first; it may have been cancelled."},
+	{RecoveryOtherPolicy, "recovery_other_policy", "The policy is not the one that was announced.", "Finish with the announced policy, or cancel and start again."},
+	{RecoveryTooEarly, "recovery_too_early", "The delay of the recovery is not over.", "Wait until the recovery is ready."},
+	{AccountClosed, "account_closed", "The account was closed, or is the pool of deposits.", "Ask the receiver for another account: closing is for ever."},
+	{LineNotOpen, "line_not_open", "The receiver takes only assets for which it has opened a line itself.", "Ask the receiver to open a line for the asset."},
+	{LineUnknown, "line_unknown", "The account has no line in the asset, or the receiver of a deposit has none in the fee asset.", "Check the asset; open the line first."},
+	{LineNotEmpty, "line_not_empty", "The line still holds, owes or promises something.", "Transfer what it holds and resolve its holds first."},
+	{LineNotAuthorised, "line_not_authorised", "The asset's issuer has not authorised the line.", "Ask the issuer to authorise the line."},
+	{LineFrozen, "line_frozen", "The issuer has frozen the line or the asset in this direction.", "Ask the issuer."},
+	{Unchanged, "unchanged", "Everything is already as the operation would have it.", "Nothing to do."},
+	{AccountInUse, "account_in_use", "The account still has lines, grants or assets, or receives the fees.", "Close its lines and revoke its grants first; an issuer cannot close its account."},
+	{HoldUnknown, "hold_unknown", "There is no open hold with this id.", "Look at the line's journal: it may have been resolved."},
+	{HoldExpired, "hold_expired", "The hold's time is over.", "Nothing to do: its expiry resolves it."},
+	{HoldNotPermitted, "hold_not_permitted", "The hold does not let the signer do this.", "Ask who may: it was decided when the hold was made."},
+	{HoldTooEarly, "hold_too_early", "The hold cannot be posted before its not_before.", "Wait until then."},
+	{HoldPreimageWrong, "hold_preimage_wrong", "The preimage does not open the hold's lock, or the hold has none.", "Use the preimage whose SHA-256 is the lock; none without a lock."},
+	{HoldAmountExceeded, "hold_amount_exceeded", "The amount is above what the hold reserves.", "Post at most the hold's amount."},
+	{HoldExpiryOutOfRange, "hold_expiry_out_of_range", "expires is not after the block's time, or further ahead than the parameter max_hold_seconds.", "Choose another expires."},
+	{HoldBucketFull, "hold_bucket_full", "65,536 holds expire in that second already.", "Choose another second."},
+	{GrantUnknown, "grant_unknown", "There is no such grant, or the granter has ended all of that time.", "Ask the granter for a grant."},
+	{GrantExpired, "grant_expired", "The grant's time is over.", "Ask the granter for a new one, or choose a later until."},
+	{GrantOtherReceiver, "grant_other_receiver", "The grant pays another account only.", "Pay the account that the grant names."},
+	{GrantExceeded, "grant_exceeded", "The amount is above what the grant still allows, now or in all.", "Spend less, wait for the next period, or ask the granter."},
 }
 
 // Explanations lists every code in ascending order.

@@ -28,7 +28,23 @@ type CreateAsset struct {
 	Scale        uint32 // decimals, 0 to MaxScale, fixed for ever
 	MaxSupply    Amount // above 0
 	MetadataHash []byte // SHA-256 of a document about the asset, or nothing
+	Controls     Controls
 }
+
+// Controls are what an issuer can do to the holders of an asset. They are chosen when it is created and only ever dropped.
+// Its values are bits.
+type Controls uint32
+
+const (
+	// ControlAuthorisation lets only lines receive and send that the issuer has authorised, and lets it cap them.
+	ControlAuthorisation Controls = 1
+	// ControlFreeze lets the issuer stop what comes in, goes out or both, of one line or of all.
+	ControlFreeze Controls = 2
+	// ControlClawback lets the issuer take back what is available, and void holds.
+	ControlClawback Controls = 4
+
+	allControls = ControlAuthorisation | ControlFreeze | ControlClawback
+)
 
 func (c *CreateAsset) Kind() Kind { return KindCreateAsset }
 func (c *CreateAsset) By() uint32 { return c.Issuer }
@@ -40,6 +56,7 @@ func decodeCreateAsset(r *canonical.Reader) Operation {
 		Scale:        r.Uint32(3, "scale"),
 		MaxSupply:    readAmount(r, 4, "max_supply"),
 		MetadataHash: r.Bytes(5, "metadata_hash", 32),
+		Controls:     Controls(r.Uint32(6, "controls")),
 	}
 }
 
@@ -49,6 +66,7 @@ func (c *CreateAsset) encode(w *canonical.Writer) {
 	w.Uint32(3, c.Scale)
 	w.Bytes(4, c.MaxSupply.Bytes())
 	w.Bytes(5, c.MetadataHash)
+	w.Uint32(6, uint32(c.Controls))
 }
 
 func (c *CreateAsset) validate(*Body) error {
@@ -62,6 +80,8 @@ func (c *CreateAsset) validate(*Body) error {
 		return canonical.Errorf("max_supply", "missing, want more than 0")
 	case len(c.MetadataHash) != 0 && len(c.MetadataHash) != 32:
 		return canonical.Errorf("metadata_hash", "%d bytes, want 32", len(c.MetadataHash))
+	case c.Controls > allControls:
+		return canonical.Errorf("controls", "%d, at most %d", c.Controls, allControls)
 	}
 	return nil
 }
@@ -74,8 +94,6 @@ func CheckAssetCode(code string) error {
 	}
 	return nil
 }
-
-func (c *CreateAsset) verification(crypto.Hash, *Body, uint32) []crypto.Check { return nil }
 
 func (c *CreateAsset) apply(x *execution) (OperationResult, Code) {
 	issuer := x.tx.Body.Signers[c.Issuer].Address
@@ -91,7 +109,11 @@ func (c *CreateAsset) apply(x *execution) (OperationResult, Code) {
 	if _, taken := x.state.asset(id); taken {
 		return OperationResult{}, AssetExists
 	}
-	x.state.assets.put(id, Asset{Issuer: issuer, Code: c.Code, Scale: c.Scale, MaxSupply: c.MaxSupply, MetadataHash: c.MetadataHash})
+	x.state.assets.put(id, Asset{Issuer: issuer, Code: c.Code, Scale: c.Scale, MaxSupply: c.MaxSupply, MetadataHash: c.MetadataHash, Controls: c.Controls})
 	x.state.codes.put(c.Code, id)
+	x.holding(issuer, func(h *Holdings) { h.Assets++ })
+	if code := x.open(LineKey{issuer, id}, issuer); code != OK {
+		return OperationResult{}, code
+	}
 	return OperationResult{Asset: id}, OK
 }

@@ -68,6 +68,12 @@ func policyOK(b []byte) bool {
 		}
 		sum += k.Weight
 	}
+	if m.ChangeThreshold != 0 && (m.ChangeThreshold <= m.Threshold || m.ChangeThreshold > sum) || !optional(m.RecoveryAccount, 32) {
+		return false
+	}
+	if len(m.RecoveryAccount) == 0 && m.RecoveryDelay != 0 || len(m.RecoveryAccount) != 0 && (m.RecoveryDelay < 3600 || m.RecoveryDelay > 365*86400) {
+		return false
+	}
 	return m.Threshold <= sum
 }
 
@@ -366,7 +372,7 @@ func TestDifferentialMutated(t *testing.T) {
 		}
 		if err == nil {
 			accepted++
-			if again := Assemble(tx.Body.Encode(), tx.Witnesses); !bytes.Equal(again, raw) {
+			if again := Assemble(tx.Body.Encode(), tx.Witnesses, tx.Sponsor); !bytes.Equal(again, raw) {
 				t.Fatalf("seed %d, mutation %d: encodes to\n%x, was\n%x", seed, n, again, raw)
 			}
 		}
@@ -588,5 +594,58 @@ func TestDifferentialBody(t *testing.T) {
 				t.Fatalf("operation %d: %v\n%+v", i, m.Operations[i], o)
 			}
 		}
+	}
+}
+
+// TestDifferentialPolicy: policies with every optional field there and not there, whole and mutated.
+func TestDifferentialPolicy(t *testing.T) {
+	w := smallWorld(t)
+	plain := w.policy("2 ed25519:a*3 secp256k1:b ed25519:c")
+	change, err := plain.WithChangeThreshold(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recovery, err := plain.WithRecovery(w.address("bob"), crypto.MinRecoveryDelay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := change.WithRecovery(w.address("bob"), crypto.MaxRecoveryDelay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewSource(4))
+	accepted, refused := 0, 0
+	for _, p := range []crypto.Policy{plain, change, recovery, both} {
+		good := p.Encode()
+		for i := range 5000 {
+			b := good
+			if i > 0 {
+				b = mutate(good, r)
+			}
+			want := policyOK(b)
+			q, err := crypto.DecodeRegisteredPolicy(b)
+			if want != (err == nil) || i == 0 && err != nil {
+				t.Fatalf("google and the rules say %v, ours says %v\n%x", want, err, b)
+			}
+			if err != nil {
+				refused++
+				continue
+			}
+			if accepted++; !bytes.Equal(q.Encode(), b) {
+				t.Fatalf("encodes to %x, was %x", q.Encode(), b)
+			}
+			var m pb.Policy
+			if err := proto.Unmarshal(b, &m); err != nil || m.Threshold != q.Threshold || m.ChangeThreshold != q.ChangeThreshold {
+				t.Fatalf("google reads other thresholds of %x, %v", b, err)
+			}
+			if has := q.Recovery != nil; has != (len(m.RecoveryAccount) > 0) ||
+				has && (!bytes.Equal(m.RecoveryAccount, q.Recovery.Account[:]) || m.RecoveryDelay != q.Recovery.DelaySeconds) {
+				t.Fatalf("google reads another recovery of %x", b)
+			}
+		}
+	}
+	t.Logf("%d accepted, %d refused", accepted, refused)
+	if accepted < 200 || refused < 200 {
+		t.Errorf("%d accepted, %d refused: the mutations are too wild or too tame to tell anything", accepted, refused)
 	}
 }

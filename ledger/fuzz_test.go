@@ -42,7 +42,7 @@ func FuzzDecodeTx(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again := Assemble(tx.Body.Encode(), tx.Witnesses); !bytes.Equal(again, raw) {
+		if again := Assemble(tx.Body.Encode(), tx.Witnesses, tx.Sponsor); !bytes.Equal(again, raw) {
 			t.Fatalf("encodes to %x", again)
 		}
 		if !txOK(raw) {
@@ -116,7 +116,7 @@ func applyAny(t testing.TB, base Memory, before [][]byte, raw []byte) Code {
 			t.Fatalf("seed: %s", r.Code)
 		}
 	}
-	writes, entries, fees := b.state.writes(), len(b.entries), b.fees
+	writes, entries, fees := b.state.writes(), len(b.entries), b.totals.fees
 	check, err := b.Check(tx, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func applyAny(t testing.TB, base Memory, before [][]byte, raw []byte) Code {
 	}
 	if r.Code.Refused() {
 		after := b.state.writes()
-		same := len(after) == len(writes) && len(b.entries) == entries && b.fees == fees
+		same := len(after) == len(writes) && len(b.entries) == entries && b.totals.fees == fees
 		for i := range writes {
 			same = same && bytes.Equal(after[i].Key, writes[i].Key) && bytes.Equal(after[i].Value, writes[i].Value)
 		}

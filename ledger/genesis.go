@@ -52,6 +52,29 @@ type GenesisParameters struct {
 	FeePerOperation     uint64           `json:"fee_per_operation"`
 	FeePerSignature     uint64           `json:"fee_per_signature"`
 	AssetCreators       []crypto.Address `json:"asset_creators,omitempty"`
+	DepositAccount      uint64           `json:"deposit_account"`
+	DepositLine         uint64           `json:"deposit_line"`
+	DepositHold         uint64           `json:"deposit_hold"`
+	DepositGrant        uint64           `json:"deposit_grant"`
+	MaxHoldSeconds      uint32           `json:"max_hold_seconds"`
+	MaxExpiries         uint32           `json:"max_expiries"`
+	FeeTargetWeight     uint64           `json:"fee_target_weight"`
+	MaxFeeMultiplier    uint32           `json:"max_fee_multiplier"`
+}
+
+// Genesis returns parameters as genesis has them.
+func (p Parameters) Genesis(feeAsset string, collector crypto.Address) GenesisParameters {
+	return GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
+		FeeAsset: feeAsset, FeeCollector: collector, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation,
+		FeePerSignature: p.FeePerSignature, AssetCreators: p.AssetCreators, DepositAccount: p.DepositAccount, DepositLine: p.DepositLine,
+		DepositHold: p.DepositHold, DepositGrant: p.DepositGrant, MaxHoldSeconds: p.MaxHoldSeconds, MaxExpiries: p.MaxExpiries,
+		FeeTargetWeight: p.FeeTargetWeight, MaxFeeMultiplier: p.MaxFeeMultiplier}
+}
+
+// WithoutDeposits returns parameters under which rows cost nothing to keep.
+func (p Parameters) WithoutDeposits() Parameters {
+	p.DepositAccount, p.DepositLine, p.DepositHold, p.DepositGrant = 0, 0, 0, 0
+	return p
 }
 
 // GenesisAsset is an asset that exists from the beginning.
@@ -61,6 +84,7 @@ type GenesisAsset struct {
 	Scale        uint32         `json:"scale"`
 	MaxSupply    string         `json:"max_supply"`
 	MetadataHash string         `json:"metadata_hash,omitempty"` // hex
+	Controls     []string       `json:"controls,omitempty"`      // of "authorisation", "freeze", "clawback"
 }
 
 // GenesisAccount is an account with balances from the beginning. They are issued by their assets' issuers.
@@ -153,23 +177,33 @@ func (g Genesis) resolve() (r resolved, err error) {
 		if err != nil {
 			return r, canonical.Errorf(at, "metadata_hash: %s", err)
 		}
-		created := CreateAsset{Code: a.Code, Scale: a.Scale, MaxSupply: supply, MetadataHash: metadata}
+		controls, err := ParseControls(a.Controls)
+		if err != nil {
+			return r, canonical.Errorf(at, "controls: %s", err)
+		}
+		created := CreateAsset{Code: a.Code, Scale: a.Scale, MaxSupply: supply, MetadataHash: metadata, Controls: controls}
 		if err := created.validate(nil); err != nil {
 			return r, canonical.In(at, err)
 		}
 		position[a.Code] = i
-		r.assets = append(r.assets, Asset{Issuer: a.Issuer, Code: a.Code, Scale: a.Scale, MaxSupply: supply, MetadataHash: metadata})
+		r.assets = append(r.assets, Asset{Issuer: a.Issuer, Code: a.Code, Scale: a.Scale, MaxSupply: supply, MetadataHash: metadata, Controls: controls})
 	}
 	p := g.State.Parameters
 	r.params = Parameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
 		FeeCollector: p.FeeCollector, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation,
-		FeePerSignature: p.FeePerSignature, AssetCreators: p.AssetCreators}
+		FeePerSignature: p.FeePerSignature, AssetCreators: p.AssetCreators, DepositAccount: p.DepositAccount,
+		DepositLine: p.DepositLine, DepositHold: p.DepositHold, DepositGrant: p.DepositGrant, MaxHoldSeconds: p.MaxHoldSeconds,
+		MaxExpiries: p.MaxExpiries, FeeTargetWeight: p.FeeTargetWeight, MaxFeeMultiplier: p.MaxFeeMultiplier}
 	i, ok := position[p.FeeAsset]
 	if !ok {
 		return r, canonical.Errorf("parameters.fee_asset", "%q is not one of the assets", p.FeeAsset)
 	}
 	if r.assets[i].Issuer == p.FeeCollector {
 		return r, canonical.Errorf("parameters.fee_collector", "%s issues the fee asset, want another account", p.FeeCollector)
+	}
+	// A frozen collector, or payers without authorisation, could stop a network for good.
+	if r.assets[i].Controls != 0 {
+		return r, canonical.Errorf(index("assets", i), "%s is the fee asset, and has controls", p.FeeAsset)
 	}
 	r.params.FeeAsset = NewAssetID(r.assets[i].Issuer, p.FeeAsset)
 	if err := r.params.Check(); err != nil {
@@ -188,6 +222,8 @@ func (g Genesis) resolve() (r resolved, err error) {
 				return r, canonical.Errorf(at, "asset %q is not one of the assets", b.Asset)
 			case b.Asset <= seen:
 				return r, canonical.Errorf(at, "balances do not ascend at %s", b.Asset)
+			case a.Address == DepositPool():
+				return r, canonical.Errorf(at, "%s is the pool of deposits", a.Address)
 			case r.assets[n].Issuer == a.Address:
 				return r, canonical.Errorf(at, "%s issues %s and has no balance of it", a.Address, b.Asset)
 			}
@@ -251,7 +287,8 @@ func (g Genesis) Outcome() (Outcome, Network, error) {
 	if err != nil {
 		return Outcome{}, Network{}, err
 	}
-	base := Memory{string(NetworkRow()): network.encode(), string(ParametersRow()): r.params.encode()}
+	base := Memory{string(NetworkRow()): network.encode(), string(ParametersRow()): r.params.encode(),
+		string(FeeRateRow()): FeeRate{minMultiplier}.encode()}
 	b, err := NewBlock(base, Header{UnixMillis: g.UnixNanos / 1e6}, Direct{})
 	if err != nil {
 		return Outcome{}, Network{}, err
@@ -260,11 +297,12 @@ func (g Genesis) Outcome() (Outcome, Network, error) {
 		id := NewAssetID(a.Issuer, a.Code)
 		b.state.assets.put(id, a)
 		b.state.codes.put(a.Code, id)
+		b.holding(a.Issuer, func(h *Holdings) { h.Assets++ })
+		b.openLine(LineKey{a.Issuer, id}, Amount{}, 0)
 	}
-	x := &execution{Block: b}
 	for _, balance := range r.balances {
 		asset, _ := b.state.asset(balance.line.Asset)
-		if code := x.issueAtGenesis(asset, balance); code != OK {
+		if code := b.issueAtGenesis(asset, balance); code != OK {
 			return Outcome{}, Network{}, fmt.Errorf("balance of %s in %s: %s", balance.line.Account, asset.Code, strings.ReplaceAll(code.String(), "_", " "))
 		}
 	}
@@ -273,22 +311,54 @@ func (g Genesis) Outcome() (Outcome, Network, error) {
 	if err != nil {
 		return Outcome{}, Network{}, err
 	}
-	outcome.Writes = append(outcome.Writes, Write{NetworkRow(), base[string(NetworkRow())]}, Write{ParametersRow(), base[string(ParametersRow())]})
+	for _, key := range [][]byte{NetworkRow(), ParametersRow(), FeeRateRow()} {
+		outcome.Writes = append(outcome.Writes, Write{key, base[string(key)]})
+	}
 	slices.SortFunc(outcome.Writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
 	return outcome, network, nil
 }
 
 // issueAtGenesis posts a balance from its asset's issuer.
-func (x *execution) issueAtGenesis(asset Asset, b resolvedBalance) Code {
-	issuance := LineKey{asset.Issuer, b.line.Asset}
-	line, _ := x.state.lines.get(issuance)
-	line, code := debited(asset, asset.Issuer, line, b.amount)
-	if code != OK {
+func (b *Block) issueAtGenesis(asset Asset, r resolvedBalance) Code {
+	issuance := LineKey{asset.Issuer, r.line.Asset}
+	line, _ := b.state.lines.get(issuance)
+	if code := debitable(asset, issuance, line, r.amount); code != OK {
 		return code
 	}
-	x.enter(issuance, line, Entry{Kind: EntryGenesis, Counterparty: b.line.Account, Amount: b.amount})
-	var receiving Line
-	receiving.CreditsPosted = b.amount
-	x.enter(b.line, receiving, Entry{Kind: EntryGenesis, Credit: true, Counterparty: asset.Issuer, Amount: b.amount})
+	line.DebitsPosted = line.DebitsPosted.mustAdd(r.amount)
+	b.openLine(r.line, Amount{}, 0)
+	receiving, _ := b.state.lines.get(r.line)
+	receiving.CreditsPosted = r.amount
+	if asset.Controls&ControlAuthorisation != 0 {
+		receiving.Flags = LineAuthorised
+	}
+	b.enterPair(issuance, line, r.line, receiving, Entry{Kind: EntryGenesis, Amount: r.amount}, cause{})
 	return OK
+}
+
+var controlNames = []string{"authorisation", "freeze", "clawback"}
+
+// ParseControls reads the names of controls, each at most once.
+func ParseControls(names []string) (c Controls, err error) {
+	for _, name := range names {
+		i := slices.Index(controlNames, name)
+		if i < 0 {
+			return 0, fmt.Errorf("%q, want some of %s", name, strings.Join(controlNames, ", "))
+		}
+		if c&(1<<i) != 0 {
+			return 0, fmt.Errorf("%q stands twice", name)
+		}
+		c |= 1 << i
+	}
+	return c, nil
+}
+
+// Names returns the names of controls, in the order of their bits.
+func (c Controls) Names() (names []string) {
+	for i, name := range controlNames {
+		if c&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
 }

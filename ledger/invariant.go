@@ -14,6 +14,8 @@ type sums struct {
 type assetSum struct {
 	id                                                    AssetID
 	debitsPending, creditsPending, debitsPosted, credited Amount
+	holds                                                 Amount // amounts of open holds
+	lineCredit, assetCredit                               Amount // that lines have been granted, and their sum in the asset
 }
 
 func (s *sums) of(id AssetID) *assetSum {
@@ -35,30 +37,53 @@ func (s *sums) change(id AssetID, before, after Line) {
 	a.creditsPending = a.creditsPending.wrappingAdd(after.CreditsPending).wrappingSub(before.CreditsPending)
 	a.debitsPosted = a.debitsPosted.wrappingAdd(after.DebitsPosted).wrappingSub(before.DebitsPosted)
 	a.credited = a.credited.wrappingAdd(after.CreditsPosted).wrappingSub(before.CreditsPosted)
+	a.lineCredit = a.lineCredit.wrappingAdd(after.Credit).wrappingSub(before.Credit)
 }
 
-// unbalanced returns the first asset whose debits and credits differ.
+func (s *sums) changeHold(before, after Hold) {
+	id := after.Asset
+	if id == (AssetID{}) { // it has gone
+		id = before.Asset
+	}
+	a := s.of(id)
+	a.holds = a.holds.wrappingAdd(after.Amount).wrappingSub(before.Amount)
+}
+
+func (s *sums) changeAsset(id AssetID, before, after Asset) {
+	a := s.of(id)
+	a.assetCredit = a.assetCredit.wrappingAdd(after.Credit).wrappingSub(before.Credit)
+}
+
+// unbalanced returns the first asset whose debits and credits differ, or whose holds and credit are not those of its lines.
 func (s *sums) unbalanced() (assetSum, bool) {
 	for _, a := range s.assets {
-		if a.debitsPosted != a.credited || a.debitsPending != a.creditsPending {
+		if a.debitsPosted != a.credited || a.debitsPending != a.creditsPending || a.debitsPending != a.holds || a.lineCredit != a.assetCredit {
 			return a, true
 		}
 	}
 	return assetSum{}, false
 }
 
-// lineHolds tells whether a line keeps its rule: an ordinary one is not overdrawn, an issuance line is within the supply.
+// lineHolds tells whether a line keeps its rule: an ordinary one is not overdrawn beyond its credit, an issuance line is
+// within the supply; its counters, posted and pending, add up.
 func lineHolds(asset Asset, k LineKey, l Line) bool {
-	if asset.Issuer == k.Account {
-		return l.withinSupply(asset.MaxSupply)
+	debits, means := l.debits(asset, k)
+	return !means.less(debits) && total(l.DebitsPosted, l.DebitsPending).fits() && total(l.CreditsPosted, l.CreditsPending).fits()
+}
+
+// grown tells whether a line's posted counters did not go down. A line that was closed, and perhaps opened again, was
+// empty.
+func grown(before, after Line, exists bool) bool {
+	if !exists || before.Incarnation != after.Incarnation {
+		return before.empty()
 	}
-	debits, ok := l.DebitsPosted.Add(l.DebitsPending)
-	return ok && debits.Cmp(l.CreditsPosted) <= 0
+	return after.DebitsPosted.Cmp(before.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.CreditsPosted) >= 0
 }
 
 // balanced checks the provisional changes of one transaction: for every asset as much was debited as credited, counting
-// the block's fee total as a line; no touched line breaks its rule; no posted counter went down.
-func (b *Block) balanced(feesBefore Amount) bool {
+// the block's totals as lines; as much is pending as holds are open; no touched line breaks its rule; no posted counter
+// went down.
+func (b *Block) balanced(before totals) bool {
 	b.walk++
 	var s sums
 	for _, u := range b.state.lines.undos {
@@ -68,22 +93,38 @@ func (b *Block) balanced(feesBefore Amount) bool {
 		}
 		c.mark = b.walk
 		asset, ok := b.state.asset(c.key.Asset)
-		if !ok || !lineHolds(asset, c.key, c.value) ||
-			c.value.DebitsPosted.Cmp(c.kept.DebitsPosted) < 0 || c.value.CreditsPosted.Cmp(c.kept.CreditsPosted) < 0 {
+		if !ok || !lineHolds(asset, c.key, c.value) || !grown(c.kept, c.value, c.exists) {
 			return false
 		}
 		s.change(c.key.Asset, c.kept, c.value)
 	}
-	if b.fees != feesBefore {
-		fees := s.of(b.params.FeeAsset)
-		fees.credited = fees.credited.wrappingAdd(b.fees).wrappingSub(feesBefore)
+	for _, u := range b.state.holds.undos {
+		if c := u.cell; c.mark != b.walk {
+			c.mark = b.walk
+			s.changeHold(c.kept, c.value)
+		}
+	}
+	for _, u := range b.state.assets.undos {
+		if c := u.cell; c.mark != b.walk {
+			c.mark = b.walk
+			if !b.withinSupply(c.key, c.value) {
+				return false
+			}
+			s.changeAsset(c.key, c.kept, c.value)
+		}
+	}
+	if b.totals != before {
+		a := s.of(b.params.FeeAsset)
+		a.credited = a.credited.wrappingAdd(b.totals.fees).wrappingSub(before.fees)
+		a.credited = a.credited.wrappingAdd(b.totals.deposits).wrappingSub(before.deposits)
+		a.debitsPosted = a.debitsPosted.wrappingAdd(b.totals.refunds).wrappingSub(before.refunds)
 	}
 	_, bad := s.unbalanced()
 	return !bad
 }
 
-// mustBalance checks the whole block, fees posted. A breach is a defect of the rules that no transaction may survive:
-// it stops the node with the values.
+// mustBalance checks the whole block, fees and deposits posted. A breach is a defect of the rules that no transaction may
+// survive: it stops the node with the values.
 func (b *Block) mustBalance() {
 	var s sums
 	for _, c := range b.state.lines.changed {
@@ -92,6 +133,15 @@ func (b *Block) mustBalance() {
 			panic(fmt.Sprintf("block %d breaks the rule of line %s/%x: %+v", b.header.Height, c.key.Account, c.key.Asset, c.value))
 		}
 		s.change(c.key.Asset, c.first, c.value)
+	}
+	for _, c := range b.state.holds.changed {
+		s.changeHold(c.first, c.value)
+	}
+	for _, c := range b.state.assets.changed {
+		if !b.withinSupply(c.key, c.value) {
+			panic(fmt.Sprintf("block %d passes the supply of asset %x: %+v", b.header.Height, c.key, c.value))
+		}
+		s.changeAsset(c.key, c.first, c.value)
 	}
 	if a, bad := s.unbalanced(); bad {
 		panic(fmt.Sprintf("block %d does not balance: %+v", b.header.Height, a))

@@ -60,7 +60,7 @@ func TestBrokenInvariant(t *testing.T) {
 			l.DebitsPending = Units(1)
 			x.state.lines.put(key(w, "alice"), l)
 		},
-		"a fee that nobody paid": func(_ *world, x *execution) { x.fees, _ = x.fees.Add(Units(1)) },
+		"a fee that nobody paid": func(_ *world, x *execution) { x.totals.fees, _ = x.totals.fees.Add(Units(1)) },
 		"an asset that is not there": func(w *world, x *execution) {
 			x.state.lines.put(LineKey{Account: w.address("bob")}, Line{})
 		},
@@ -81,7 +81,7 @@ func TestBrokenInvariant(t *testing.T) {
 			if err != nil || r.Code != BrokenInvariant || !r.Fee.IsZero() {
 				t.Fatalf("%+v, %v", r, err)
 			}
-			if len(w.block.entries) != 0 || !w.block.fees.IsZero() || len(w.block.state.writes()) != 0 {
+			if len(w.block.entries) != 0 || w.block.totals != (totals{}) || len(w.block.state.writes()) != 0 {
 				t.Fatal("the transaction left something behind")
 			}
 			if len(w.block.broken) != 1 || w.block.broken[0] != r.TxID {

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"strconv"
+
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/canonical"
 )
@@ -9,11 +11,32 @@ import (
 type EntryKind uint32
 
 const (
-	EntryTransfer EntryKind = 1 // a transfer operation
-	EntryFee      EntryKind = 2 // the payer's fee of one transaction
-	EntryFees     EntryKind = 3 // the collector's fees of one block
-	EntryGenesis  EntryKind = 4 // a balance at the beginning
+	EntryTransfer EntryKind = 1  // a transfer operation
+	EntryFee      EntryKind = 2  // the payer's fee of one transaction
+	EntryFees     EntryKind = 3  // the collector's fees of one block
+	EntryGenesis  EntryKind = 4  // a balance at the beginning
+	EntryHold     EntryKind = 5  // a hold was made: the amount is pending
+	EntryPost     EntryKind = 6  // a hold was posted: the amount moved, the rest returned
+	EntryVoid     EntryKind = 7  // a hold was voided: the amount returned
+	EntryExpire   EntryKind = 8  // a hold expired: the amount returned
+	EntryDeposit  EntryKind = 9  // the payer's deposit for a new row
+	EntryRefund   EntryKind = 10 // the deposit of a row that has gone
+	EntryDeposits EntryKind = 11 // the pool's deposits of one block
+	EntryRefunds  EntryKind = 12 // what the pool paid back in one block
+	EntryClawback EntryKind = 13 // the issuer took an amount back
 )
+
+var entryKinds = [...]string{EntryTransfer: "transfer", EntryFee: "fee", EntryFees: "fees", EntryGenesis: "genesis", EntryHold: "hold",
+	EntryPost: "post", EntryVoid: "void", EntryExpire: "expire", EntryDeposit: "deposit", EntryRefund: "refund",
+	EntryDeposits: "deposits", EntryRefunds: "refunds", EntryClawback: "clawback"}
+
+// String returns the kind's name.
+func (k EntryKind) String() string {
+	if k >= 1 && int(k) < len(entryKinds) {
+		return entryKinds[k]
+	}
+	return "kind_" + strconv.Itoa(int(k))
+}
 
 // Entry is one line of a line's journal. Its line keeps the number of its entries and the head of a hash chain over them,
 //
@@ -26,21 +49,26 @@ type Entry struct {
 	Number       uint64 // 1, 2, ...
 	Height       uint64
 	TxID         crypto.Hash // zero for entries of a block or of genesis
-	Operation    uint32      // index of the operation; 0 for other kinds than EntryTransfer
+	Operation    uint32      // index of the operation; 0 where none made it
 	Kind         EntryKind
 	Credit       bool
-	Counterparty crypto.Address // zero for EntryFees: the payers are many
+	Counterparty crypto.Address // zero for EntryFees, EntryDeposits and EntryRefunds: they are many
 	Amount       Amount
 	// The line's counters after the entry.
 	DebitsPending, DebitsPosted   Amount
 	CreditsPending, CreditsPosted Amount
+
+	Hold      crypto.Hash // of EntryHold to EntryExpire, and of an EntryRefund of a hold's deposit
+	Reference Reference   // the caller's, of a transfer or a hold
+	Code      uint32      // likewise
 }
 
 // LineEntry is an encoded entry with its place: what an index keeps.
 type LineEntry struct {
-	Line    LineKey
-	Number  uint64
-	Encoded []byte
+	Line        LineKey
+	Incarnation uint64 // of the line: see [Line]
+	Number      uint64
+	Encoded     []byte
 }
 
 // Encode writes the canonical entry.
@@ -62,6 +90,9 @@ func (e Entry) Encode() []byte {
 	w.Bytes(10, e.DebitsPosted.Bytes())
 	w.Bytes(11, e.CreditsPending.Bytes())
 	w.Bytes(12, e.CreditsPosted.Bytes())
+	writeOptional(w, 13, e.Hold[:])
+	writeOptional(w, 14, e.Reference[:])
+	w.Uint32(15, e.Code)
 	return w.Done()
 }
 
@@ -84,6 +115,9 @@ func DecodeEntry(b []byte) (e Entry, err error) {
 	e.DebitsPosted = readAmount(r, 10, "debits_posted")
 	e.CreditsPending = readAmount(r, 11, "credits_pending")
 	e.CreditsPosted = readAmount(r, 12, "credits_posted")
+	readOptional(r, 13, "hold", e.Hold[:])
+	readOptional(r, 14, "reference", e.Reference[:])
+	e.Code = r.Uint32(15, "code")
 	return e, r.Close()
 }
 

@@ -346,7 +346,7 @@ func drawTx(w *world, m *model, rt *rapid.T, names, assets []string) (modelTx, [
 		_, version := w.policyOf(s.Address)
 		witnesses = append(witnesses, Witness{Signer: uint32(i), Signature: w.sign(w.policy("1 ed25519:" + tx.keys[i]).Keys[0], Preimage(w.networkID(), body, version))})
 	}
-	raw := Assemble(body, witnesses)
+	raw := Assemble(body, witnesses, nil)
 	tx.size = len(raw)
 	return tx, raw
 }

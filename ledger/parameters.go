@@ -33,12 +33,30 @@ type Parameters struct {
 	FeePerSignature uint64 // per tenth of the cost of one ed25519 verification: see crypto.Scheme.Cost
 
 	AssetCreators []crypto.Address // who may create assets, ascending; empty: everybody
+
+	// Deposits in base units of the fee asset, for each row that stays until its owner removes it.
+	DepositAccount, DepositLine, DepositHold, DepositGrant uint64
+
+	MaxHoldSeconds uint32 // 1 to MaxHoldSeconds, from the making of a hold to its expiry
+	MaxExpiries    uint32 // 1 to MaxExpiries, holds that expire in one block
+
+	FeeTargetWeight  uint64 // weight of a block at which fees stay as they are: see [Weight]; 0: they do not adapt
+	MaxFeeMultiplier uint32 // in thousandths, 1000 to MaxFeeMultiplier
 }
+
+// Limits of parameters.
+const (
+	MaxHoldSeconds   = 315_360_000 // ten years
+	MaxExpiries      = 10_000
+	MaxFeeMultiplier = 1_000_000 // a thousandfold
+)
 
 // DefaultParameters are the rules that `pacioli init` proposes. The fee asset and the collector are the caller's to set.
 func DefaultParameters() Parameters {
 	return Parameters{MaxTxBytes: 128 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 4_000_000,
-		FeeBase: 100, FeePerByte: 1, FeePerOperation: 20, FeePerSignature: 5}
+		FeeBase: 100, FeePerByte: 1, FeePerOperation: 20, FeePerSignature: 5,
+		DepositAccount: 5_000, DepositLine: 5_000, DepositHold: 1_000, DepositGrant: 5_000,
+		MaxHoldSeconds: 31_622_400, MaxExpiries: 1_000, FeeTargetWeight: 2_000_000, MaxFeeMultiplier: 100_000}
 }
 
 // Check tells which parameter is out of its range, if any.
@@ -57,6 +75,14 @@ func (p Parameters) Check() error {
 		bound("fee_per_byte", p.FeePerByte, 0, MaxFeeUnit),
 		bound("fee_per_operation", p.FeePerOperation, 0, MaxFeeUnit),
 		bound("fee_per_signature", p.FeePerSignature, 0, MaxFeeUnit),
+		bound("deposit_account", p.DepositAccount, 0, MaxFeeUnit),
+		bound("deposit_line", p.DepositLine, 0, MaxFeeUnit),
+		bound("deposit_hold", p.DepositHold, 0, MaxFeeUnit),
+		bound("deposit_grant", p.DepositGrant, 0, MaxFeeUnit),
+		bound("max_hold_seconds", uint64(p.MaxHoldSeconds), 1, MaxHoldSeconds),
+		bound("max_expiries", uint64(p.MaxExpiries), 1, MaxExpiries),
+		bound("fee_target_weight", p.FeeTargetWeight, 0, MaxFeeUnit),
+		bound("max_fee_multiplier", uint64(p.MaxFeeMultiplier), minMultiplier, MaxFeeMultiplier),
 		bound("asset_creators", uint64(len(p.AssetCreators)), 0, MaxAssetCreators),
 	} {
 		if err != nil {
@@ -81,9 +107,54 @@ func (p Parameters) mayCreateAssets(a crypto.Address) bool {
 }
 
 // Fee returns the fee of a transaction, in base units of the fee asset: a function of its size, its number of operations
-// and the cost of its signatures ([VerificationCost]), so that a wallet knows it exactly before it sends.
-func (p Parameters) Fee(size, operations int, verificationCost uint64) Amount {
-	return Units(p.FeeBase + p.FeePerByte*uint64(size) + p.FeePerOperation*uint64(operations) + p.FeePerSignature*verificationCost)
+// and the cost of its signatures ([VerificationCost]), and of the rate that the block before has left. So a wallet knows
+// it exactly before it sends, but for what blocks in between do to the rate.
+func (p Parameters) Fee(rate FeeRate, size, operations int, verificationCost uint64) Amount {
+	units := p.FeeBase + p.FeePerByte*uint64(size) + p.FeePerOperation*uint64(operations) + p.FeePerSignature*verificationCost
+	return perMille(units, rate.Multiplier)
+}
+
+// Weight returns how much of a block a transaction fills: about a byte's worth of each of a node's means. It decides
+// nothing but the rate of fees.
+func Weight(size, operations int, verificationCost uint64) uint64 {
+	return uint64(size) + 50*uint64(operations) + 20*verificationCost
+}
+
+// minMultiplier is the multiplier of a network that is not full: one.
+const minMultiplier = 1000
+
+// FeeRate is what the fullness of past blocks makes of fees.
+type FeeRate struct {
+	Multiplier uint32 // in thousandths, from 1000 to the parameter MaxFeeMultiplier
+}
+
+func (f FeeRate) encode() []byte {
+	w := writeRow()
+	w.Uint32(1, f.Multiplier)
+	return w.Done()
+}
+
+// DecodeFeeRate reads the row of the fee rate.
+func DecodeFeeRate(value []byte) (f FeeRate, err error) {
+	r := openRow(value)
+	f.Multiplier = r.Uint32(1, "multiplier")
+	return f, r.Close()
+}
+
+// Next returns the rate after a block whose transactions weigh load together. It rises by at most an eighth when the block
+// was twice as full as the target or more, and falls by at most an eighth when it was empty: as the base fee of EIP-1559.
+func (f FeeRate) Next(p Parameters, load uint64) FeeRate {
+	target, m := p.FeeTargetWeight, uint64(f.Multiplier)
+	if target == 0 {
+		return f
+	}
+	switch load = min(load, 2*target); {
+	case load > target:
+		m += max(1, m*(load-target)/(8*target)) // below 2^20 * 2^40
+	case load < target:
+		m -= m * (target - load) / (8 * target)
+	}
+	return FeeRate{uint32(min(max(m, minMultiplier), uint64(p.MaxFeeMultiplier)))}
 }
 
 // VerificationCost sums the cost of checks, in tenths of one ed25519 verification: one for each witness, for each proof of
@@ -108,6 +179,14 @@ func (p Parameters) write(w *canonical.Writer) {
 	for _, a := range p.AssetCreators {
 		w.Message(10, a[:])
 	}
+	w.Uint64(11, p.DepositAccount)
+	w.Uint64(12, p.DepositLine)
+	w.Uint64(13, p.DepositHold)
+	w.Uint64(14, p.DepositGrant)
+	w.Uint32(15, p.MaxHoldSeconds)
+	w.Uint32(16, p.MaxExpiries)
+	w.Uint64(17, p.FeeTargetWeight)
+	w.Uint32(18, p.MaxFeeMultiplier)
 }
 
 func (p Parameters) encode() []byte {
@@ -137,5 +216,13 @@ func DecodeParameters(value []byte) (p Parameters, err error) {
 		p.AssetCreators = append(p.AssetCreators, a)
 		return nil
 	})
+	p.DepositAccount = r.Uint64(11, "deposit_account")
+	p.DepositLine = r.Uint64(12, "deposit_line")
+	p.DepositHold = r.Uint64(13, "deposit_hold")
+	p.DepositGrant = r.Uint64(14, "deposit_grant")
+	p.MaxHoldSeconds = r.Uint32(15, "max_hold_seconds")
+	p.MaxExpiries = r.Uint32(16, "max_expiries")
+	p.FeeTargetWeight = r.Uint64(17, "fee_target_weight")
+	p.MaxFeeMultiplier = r.Uint32(18, "max_fee_multiplier")
 	return p, r.Close()
 }

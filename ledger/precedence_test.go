@@ -109,5 +109,5 @@ func broken(t *testing.T, first, second Code) Code {
 		}
 		witnesses = append(witnesses[:at], append([]Witness{raised}, witnesses[at:]...)...)
 	}
-	return w.apply(Assemble(raw, witnesses)).Code
+	return w.apply(Assemble(raw, witnesses, nil)).Code
 }

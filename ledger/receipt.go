@@ -11,14 +11,16 @@ type Receipt struct {
 	TxID    crypto.Hash // zero for bytes that are not a transaction
 	Code    Code
 	Failed  uint32 // 1 + index of the operation that failed; 0: none did
-	Fee     Amount // paid by the first signer; 0 when refused
+	Fee     Amount // paid by the transaction's payer; 0 when refused
 	Results []OperationResult
+	Deposit Amount // taken from the payer for new rows; with a failure only those of new accounts
 }
 
 // OperationResult says what one operation did; there are as many as operations when Code is OK, else none.
 type OperationResult struct {
-	Amount Amount  // moved, of a transfer
-	Asset  AssetID // created, of a create_asset
+	Amount Amount      // moved, reserved, posted, returned or taken back
+	Asset  AssetID     // created
+	Hold   crypto.Hash // created
 }
 
 // Encode writes the canonical receipt.
@@ -36,8 +38,10 @@ func (r Receipt) Encode() []byte {
 		if o.Asset != (AssetID{}) {
 			ow.Message(2, o.Asset[:])
 		}
+		writeOptional(ow, 3, o.Hold[:])
 		w.Message(5, ow.Done())
 	}
+	w.Bytes(6, r.Deposit.Bytes())
 	return w.Done()
 }
 
@@ -56,8 +60,10 @@ func DecodeReceipt(b []byte) (receipt Receipt, err error) {
 		if or.OptionalFixed(2, "asset", o.Asset[:]) && o.Asset == (AssetID{}) {
 			or.Fail("asset", "explicit default")
 		}
+		readOptional(or, 3, "hold", o.Hold[:])
 		receipt.Results = append(receipt.Results, o)
 		return or.Close()
 	})
+	receipt.Deposit = readAmount(r, 6, "deposit")
 	return receipt, r.Close()
 }

@@ -26,10 +26,10 @@ func TestNewKeysAreChecked(t *testing.T) {
 	sorted := []crypto.Key{{Scheme: crypto.Ed25519, Public: weak, Weight: 1}, {Scheme: crypto.Ed25519, Public: key.Public(), Weight: 1}}
 	bad := crypto.Policy{Threshold: 1, Keys: sorted}
 	collector, issuer := crypto.Address{8}, crypto.Address{9}
-	p := DefaultParameters()
+	p := DefaultParameters().WithoutDeposits()
+	p.FeeBase, p.FeePerByte, p.FeePerOperation, p.FeePerSignature = 0, 0, 0, 0
 	g := Genesis{ChainID: "t", InitialHeight: 1, Validators: []Validator{{Scheme: crypto.Ed25519, PublicKey: make([]byte, 32), Power: 1}},
-		State: GenesisState{Parameters: GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
-			FeeAsset: "PAC", FeeCollector: collector}, Assets: []GenesisAsset{{Code: "PAC", Issuer: issuer, MaxSupply: "1"}}}}
+		State: GenesisState{Parameters: p.Genesis("PAC", collector), Assets: []GenesisAsset{{Code: "PAC", Issuer: issuer, MaxSupply: "1"}}}}
 	outcome, network, err := g.Outcome()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestNewKeysAreChecked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tx, err := Decode(Assemble(encoded, []Witness{{Key: uint32(len(c.policy.Keys) - 1), Signature: signature}}))
+		tx, err := Decode(Assemble(encoded, []Witness{{Key: uint32(len(c.policy.Keys) - 1), Signature: signature}}, nil))
 		if err != nil {
 			t.Fatalf("%s: %s", c.name, err)
 		}

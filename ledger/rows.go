@@ -11,18 +11,26 @@ import (
 // to it ([TreeOf]). Within a kind all keys have one length, so no key is a prefix of another. A row's value is a version
 // byte and a canonical message, and so is never empty.
 const (
-	rowAccount byte = 0x01 // || address(32)
-	rowLine    byte = 0x02 // || address(32) || asset(16)
-	rowAsset   byte = 0x03 // || asset(16)
-	rowCode    byte = 0x04 // || code, padded with zeros to 12 bytes
+	rowAccount  byte = 0x01 // || address(32)
+	rowLine     byte = 0x02 // || address(32) || asset(16)
+	rowAsset    byte = 0x03 // || asset(16)
+	rowCode     byte = 0x04 // || code, padded with zeros to 12 bytes
+	rowHoldings byte = 0x05 // || address(32)
+	rowHold     byte = 0x06 // || hold(32)
+	rowGrant    byte = 0x07 // || granter(32) || grantee(32) || kind(1) || asset(16)
 
 	rowParameters byte = 0x40
 	rowNetwork    byte = 0x41
+	rowFeeRate    byte = 0x42
 
 	rowBucket byte = 0x50 // || valid_until(8)
 	rowReplay byte = 0x51
 
 	rowValidators byte = 0x60
+
+	rowDueCount byte = 0x70 // || second(8)
+	rowDueSlot  byte = 0x71 // || second(8) || slot(4)
+	rowDue      byte = 0x72
 
 	rowPolicy      byte = 0x80 // || hash(32): beside the trees, authenticated by its key
 	rowNonce       byte = 0x81 // || valid_until(8) || address(32) || nonce(16): beside, authenticated by the bucket's digest
@@ -64,18 +72,59 @@ type Account struct {
 	Policy        crypto.Hash // hash of the policy in force
 	PolicyVersion uint32      // number of changes of the policy
 	Sequence      uint64      // the last one used; 0: none
+	Flags         AccountFlags
+	Deposit       Amount      // for this row, in base units of the fee asset
+	Epoch         uint32      // the account's grants of other epochs are void
+	ClosedLines   uint64      // number of its lines that were closed; a new line's incarnation
+	ClosedHead    crypto.Hash // of the chain over them: see [NextClosed]
+	Recovery      Recovery    // zero: none was started
+}
+
+// AccountFlags are bits.
+type AccountFlags uint32
+
+const (
+	AccountOptIn      AccountFlags = 1 // lines are opened by the account itself only
+	AccountClosedFlag AccountFlags = 2 // for ever
+)
+
+// Recovery is the announcement of a new policy by the recovery account.
+type Recovery struct {
+	Policy  crypto.Hash
+	ReadyAt uint64 // Unix second from which on it can be put in force
 }
 
 // Line is the position of one account in one asset.
 //
-// The counters only ever grow. Of an ordinary line debits (posted and pending) never pass the posted credits. The line of
-// an asset's issuer in that asset is its issuance line: its debits may pass its credits, by at most the maximum supply.
+// The posted counters only ever grow. Of an ordinary line debits (posted and pending) never pass the posted credits and the
+// credit that the issuer grants. The line of an asset's issuer in that asset is its issuance line: its debits may pass its
+// credits, by at most the maximum supply.
 type Line struct {
 	DebitsPending, DebitsPosted   Amount
 	CreditsPending, CreditsPosted Amount
 	Entries                       uint64      // number of journal entries
 	Head                          crypto.Hash // of the journal: see [Entry]
+	Flags                         LineFlags
+	Ceiling                       Amount // most that it may hold, says its owner; 0: no limit
+	Credit                        Amount // how far it may be overdrawn, says the issuer
+	Cap                           Amount // most that it may hold, says the issuer; 0: no limit
+	Deposit                       Amount // for this row, in base units of the fee asset
+	// Incarnation tells the journals of a line apart that was closed and opened again: it is the number of lines that the
+	// account had closed when this one was opened.
+	Incarnation uint64
 }
+
+// LineFlags are bits.
+type LineFlags uint32
+
+const (
+	LineAuthorised LineFlags = 1
+	LineFrozenIn   LineFlags = 2
+	LineFrozenOut  LineFlags = 4
+
+	lineFrozen   = LineFrozenIn | LineFrozenOut
+	allLineFlags = LineAuthorised | lineFrozen
+)
 
 // Available returns what an ordinary line can pay.
 func (l Line) Available() Amount {
@@ -106,6 +155,48 @@ type Asset struct {
 	Scale        uint32
 	MaxSupply    Amount
 	MetadataHash []byte
+	Controls     Controls
+	Frozen       LineFlags // LineFrozenIn, LineFrozenOut: of all its lines
+	Credit       Amount    // sum of the credits of its lines
+}
+
+// Holdings says how many rows an account has, which all have to go before it can be closed. While it has none there is no
+// row of them.
+type Holdings struct{ Lines, Grants, Assets uint64 }
+
+func (h Holdings) none() bool { return h == Holdings{} }
+
+// Hold is an open hold.
+type Hold struct {
+	From, To     crypto.Address
+	Asset        AssetID
+	Amount       Amount
+	Reference    Reference
+	Code         uint32
+	Expires      uint64         // Unix second
+	NotBefore    uint64         // Unix second; 0: it can be posted at once
+	Arbiter      crypto.Address // zero: none
+	HashLock     crypto.Hash    // zero: none
+	PostBy       Resolvers
+	VoidBy       Resolvers
+	PostAtExpiry bool
+	Deposit      Amount // for this row, in base units of the fee asset
+	Slot         uint32 // its place among the holds that expire in the same second
+}
+
+// Grant is what one account may spend from another.
+type Grant struct {
+	PerPeriod     Amount         // 0: no such limit
+	Period        uint32         // seconds
+	Total         Amount         // 0: no such limit
+	Until         uint64         // Unix second
+	To            crypto.Address // the only account that may be paid; zero: any
+	Begun         uint64         // Unix second at which it was given: the first period's beginning
+	PeriodNumber  uint64         // of the period in which it was used last
+	SpentInPeriod Amount         // in that period, if PerPeriod is there
+	Spent         Amount         // in all, if Total is there
+	Deposit       Amount         // for this row, in base units of the fee asset
+	Epoch         uint32         // of the granter's account when it was given
 }
 
 // LineKey names a line.
@@ -131,6 +222,27 @@ func CodeRow(code string) []byte {
 	key[0] = rowCode
 	copy(key[1:], code)
 	return key
+}
+
+// HoldingsRow returns the key of the row of an account's holdings.
+func HoldingsRow(a crypto.Address) []byte { return append([]byte{rowHoldings}, a[:]...) }
+
+// HoldRow returns the key of an open hold's row.
+func HoldRow(id crypto.Hash) []byte { return append([]byte{rowHold}, id[:]...) }
+
+// GrantRow returns the key of a grant's row.
+func GrantRow(k GrantKey) []byte {
+	key := append(append([]byte{rowGrant}, k.Granter[:]...), k.Grantee[:]...)
+	return append(append(key, byte(k.Kind)), k.Asset[:]...)
+}
+
+// FeeRateRow returns the key of the row of the fee rate.
+func FeeRateRow() []byte { return []byte{rowFeeRate} }
+
+func dueCountRow(second uint64) []byte { return appendUint64([]byte{rowDueCount}, second) }
+
+func dueSlotRow(second uint64, slot uint32) []byte {
+	return appendUint32(appendUint64([]byte{rowDueSlot}, second), slot)
 }
 
 // PolicyRow returns the key of the row that holds the bytes of the policy with a hash.
@@ -172,6 +284,17 @@ func (a Account) encode() []byte {
 	w.Message(1, a.Policy[:])
 	w.Uint32(2, a.PolicyVersion)
 	w.Uint64(3, a.Sequence)
+	w.Uint32(4, uint32(a.Flags))
+	w.Bytes(5, a.Deposit.Bytes())
+	w.Uint32(6, a.Epoch)
+	w.Uint64(7, a.ClosedLines)
+	writeOptional(w, 8, a.ClosedHead[:])
+	if a.Recovery != (Recovery{}) {
+		rw := canonical.NewWriter(nil)
+		rw.Message(1, a.Recovery.Policy[:])
+		rw.Uint64(2, a.Recovery.ReadyAt)
+		w.Message(9, rw.Done())
+	}
 	return w.Done()
 }
 
@@ -181,6 +304,19 @@ func DecodeAccount(value []byte) (a Account, err error) {
 	r.Fixed(1, "policy", a.Policy[:])
 	a.PolicyVersion = r.Uint32(2, "policy_version")
 	a.Sequence = r.Uint64(3, "sequence")
+	a.Flags = AccountFlags(r.Uint32(4, "flags"))
+	a.Deposit = readAmount(r, 5, "deposit")
+	a.Epoch = r.Uint32(6, "epoch")
+	a.ClosedLines = r.Uint64(7, "closed_lines")
+	readOptional(r, 8, "closed_head", a.ClosedHead[:])
+	if message, present := r.Message(9, "recovery"); present {
+		rr := canonical.NewReader(message)
+		rr.Fixed(1, "policy", a.Recovery.Policy[:])
+		a.Recovery.ReadyAt = rr.Uint64(2, "ready_at")
+		if err := rr.Close(); err != nil {
+			return a, canonical.In("recovery", err)
+		}
+	}
 	return a, r.Close()
 }
 
@@ -192,6 +328,12 @@ func (l Line) encode() []byte {
 	w.Bytes(4, l.CreditsPosted.Bytes())
 	w.Uint64(5, l.Entries)
 	w.Message(6, l.Head[:])
+	w.Uint32(7, uint32(l.Flags))
+	w.Bytes(8, l.Ceiling.Bytes())
+	w.Bytes(9, l.Credit.Bytes())
+	w.Bytes(10, l.Cap.Bytes())
+	w.Bytes(11, l.Deposit.Bytes())
+	w.Uint64(12, l.Incarnation)
 	return w.Done()
 }
 
@@ -204,6 +346,12 @@ func DecodeLine(value []byte) (l Line, err error) {
 	l.CreditsPosted = readAmount(r, 4, "credits_posted")
 	l.Entries = r.Uint64(5, "entries")
 	r.Fixed(6, "head", l.Head[:])
+	l.Flags = LineFlags(r.Uint32(7, "flags"))
+	l.Ceiling = readAmount(r, 8, "ceiling")
+	l.Credit = readAmount(r, 9, "credit")
+	l.Cap = readAmount(r, 10, "cap")
+	l.Deposit = readAmount(r, 11, "deposit")
+	l.Incarnation = r.Uint64(12, "incarnation")
 	return l, r.Close()
 }
 
@@ -214,6 +362,9 @@ func (a Asset) encode() []byte {
 	w.Uint32(3, a.Scale)
 	w.Bytes(4, a.MaxSupply.Bytes())
 	w.Bytes(5, a.MetadataHash)
+	w.Uint32(6, uint32(a.Controls))
+	w.Uint32(7, uint32(a.Frozen)>>1)
+	w.Bytes(8, a.Credit.Bytes())
 	return w.Done()
 }
 
@@ -227,7 +378,101 @@ func DecodeAsset(value []byte) (a Asset, err error) {
 	}
 	a.MaxSupply = readAmount(r, 4, "max_supply")
 	a.MetadataHash = r.Bytes(5, "metadata_hash", 32)
+	a.Controls = Controls(r.Uint32(6, "controls"))
+	a.Frozen = readSides(r, 7, "frozen")
+	a.Credit = readAmount(r, 8, "credit")
 	return a, r.Close()
+}
+
+func (h Holdings) encode() []byte {
+	w := writeRow()
+	w.Uint64(1, h.Lines)
+	w.Uint64(2, h.Grants)
+	w.Uint64(3, h.Assets)
+	return w.Done()
+}
+
+// DecodeHoldings reads the row of an account's holdings.
+func DecodeHoldings(value []byte) (h Holdings, err error) {
+	r := openRow(value)
+	h.Lines = r.Uint64(1, "lines")
+	h.Grants = r.Uint64(2, "grants")
+	h.Assets = r.Uint64(3, "assets")
+	return h, r.Close()
+}
+
+func (h Hold) encode() []byte {
+	w := writeRow()
+	w.Message(1, h.From[:])
+	w.Message(2, h.To[:])
+	w.Message(3, h.Asset[:])
+	w.Bytes(4, h.Amount.Bytes())
+	writeOptional(w, 5, h.Reference[:])
+	w.Uint32(6, h.Code)
+	w.Uint64(7, h.Expires)
+	w.Uint64(8, h.NotBefore)
+	writeAddress(w, 9, h.Arbiter)
+	writeOptional(w, 10, h.HashLock[:])
+	w.Uint32(11, uint32(h.PostBy))
+	w.Uint32(12, uint32(h.VoidBy))
+	w.Bool(13, h.PostAtExpiry)
+	w.Bytes(14, h.Deposit.Bytes())
+	w.Uint32(15, h.Slot)
+	return w.Done()
+}
+
+// DecodeHold reads a hold's row.
+func DecodeHold(value []byte) (h Hold, err error) {
+	r := openRow(value)
+	r.Fixed(1, "from", h.From[:])
+	r.Fixed(2, "to", h.To[:])
+	r.Fixed(3, "asset", h.Asset[:])
+	h.Amount = readAmount(r, 4, "amount")
+	readOptional(r, 5, "reference", h.Reference[:])
+	h.Code = r.Uint32(6, "code")
+	h.Expires = r.Uint64(7, "expires")
+	h.NotBefore = r.Uint64(8, "not_before")
+	h.Arbiter = readAddress(r, 9, "arbiter")
+	readOptional(r, 10, "hash_lock", h.HashLock[:])
+	h.PostBy = Resolvers(r.Uint32(11, "post_by"))
+	h.VoidBy = Resolvers(r.Uint32(12, "void_by"))
+	h.PostAtExpiry = r.Bool(13, "post_at_expiry")
+	h.Deposit = readAmount(r, 14, "deposit")
+	h.Slot = r.Uint32(15, "slot")
+	return h, r.Close()
+}
+
+func (g Grant) encode() []byte {
+	w := writeRow()
+	w.Bytes(1, g.PerPeriod.Bytes())
+	w.Uint32(2, g.Period)
+	w.Bytes(3, g.Total.Bytes())
+	w.Uint64(4, g.Until)
+	writeAddress(w, 5, g.To)
+	w.Uint64(6, g.Begun)
+	w.Uint64(7, g.PeriodNumber)
+	w.Bytes(8, g.SpentInPeriod.Bytes())
+	w.Bytes(9, g.Spent.Bytes())
+	w.Bytes(10, g.Deposit.Bytes())
+	w.Uint32(11, g.Epoch)
+	return w.Done()
+}
+
+// DecodeGrant reads a grant's row.
+func DecodeGrant(value []byte) (g Grant, err error) {
+	r := openRow(value)
+	g.PerPeriod = readAmount(r, 1, "per_period")
+	g.Period = r.Uint32(2, "period")
+	g.Total = readAmount(r, 3, "total")
+	g.Until = r.Uint64(4, "until")
+	g.To = readAddress(r, 5, "to")
+	g.Begun = r.Uint64(6, "begun")
+	g.PeriodNumber = r.Uint64(7, "period_number")
+	g.SpentInPeriod = readAmount(r, 8, "spent_in_period")
+	g.Spent = readAmount(r, 9, "spent")
+	g.Deposit = readAmount(r, 10, "deposit")
+	g.Epoch = r.Uint32(11, "epoch")
+	return g, r.Close()
 }
 
 func encodeAssetID(id AssetID) []byte { return append([]byte{rowVersion}, id[:]...) }

@@ -337,7 +337,7 @@ func (s *script) build(d *datadriven.TestData) []byte {
 		forged[7] ^= 1
 		witnesses[0].Signature = forged
 	}
-	return Assemble(body, witnesses)
+	return Assemble(body, witnesses, nil)
 }
 
 func hasKey(d *datadriven.TestData, key string) bool {
@@ -409,7 +409,7 @@ func (s *script) apply(raw []byte) string {
 	if err != nil {
 		return s.malformed(err)
 	}
-	if again := Assemble(tx.Body.Encode(), tx.Witnesses); string(again) != string(raw) {
+	if again := Assemble(tx.Body.Encode(), tx.Witnesses, tx.Sponsor); string(again) != string(raw) {
 		s.t.Fatalf("encodes to %x, was %x", again, raw)
 	}
 	check, err := s.block.Check(tx, 0)

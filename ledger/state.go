@@ -27,6 +27,13 @@ type state struct {
 	numbers    *table[nonceNumber, nonceKey]
 	replay     *table[struct{}, replayTotals]
 	validators *table[struct{}, []Validator]
+	holdings   *table[crypto.Address, Holdings]
+	holds      *table[crypto.Hash, Hold]
+	grants     *table[GrantKey, Grant]
+	feeRate    *table[struct{}, FeeRate]
+	dueCounts  *table[uint64, uint32]
+	dueSlots   *table[dueSlot, crypto.Hash]
+	due        *table[struct{}, dueTotals]
 
 	tables [len(savepoint{})]overlay // all of the above; their order does not matter, as writes are sorted by key
 }
@@ -48,7 +55,15 @@ func newState(base Reader) *state {
 	s.numbers = newTable(s, nonceNumber.row, nonceKey.encodeNumbered, decodeNumbered)
 	s.replay = newTable(s, func(struct{}) []byte { return []byte{rowReplay} }, replayTotals.encode, decodeReplayTotals)
 	s.validators = newTable(s, func(struct{}) []byte { return ValidatorsRow() }, encodeValidators, DecodeValidators)
-	s.tables = [...]overlay{s.accounts, s.lines, s.assets, s.codes, s.policies, s.buckets, s.nonces, s.numbers, s.replay, s.validators}
+	s.holdings = newTable(s, HoldingsRow, Holdings.encode, DecodeHoldings)
+	s.holds = newTable(s, HoldRow, Hold.encode, DecodeHold)
+	s.grants = newTable(s, GrantRow, Grant.encode, DecodeGrant)
+	s.feeRate = newTable(s, func(struct{}) []byte { return FeeRateRow() }, FeeRate.encode, DecodeFeeRate)
+	s.dueCounts = newTable(s, dueCountRow, encodeNumber, decodeNumber)
+	s.dueSlots = newTable(s, dueSlot.row, encodeHash, decodeHash)
+	s.due = newTable(s, func(struct{}) []byte { return []byte{rowDue} }, dueTotals.encode, decodeDueTotals)
+	s.tables = [...]overlay{s.accounts, s.lines, s.assets, s.codes, s.policies, s.buckets, s.nonces, s.numbers, s.replay, s.validators,
+		s.holdings, s.holds, s.grants, s.feeRate, s.dueCounts, s.dueSlots, s.due}
 	return s
 }
 
@@ -68,7 +83,7 @@ func (s *state) keep() {
 }
 
 // savepoint is a moment within a transaction to which its provisional changes can be taken back.
-type savepoint [10]int
+type savepoint [17]int
 
 func (s *state) savepoint() (p savepoint) {
 	for i, t := range s.tables {

@@ -4,23 +4,24 @@ import "github.com/pacioli-ledger/pacioli/crypto"
 
 // Names of the Merkle trees besides the sixteen shards "s0" to "sf".
 const (
+	TreeDue        = "due"
 	TreeParams     = "params"
 	TreeReplay     = "replay"
 	TreeValidators = "validators"
 )
 
 // TreeCount is the number of Merkle trees. It is consensus: one tree more or less changes every AppHash.
-const TreeCount = 19
+const TreeCount = 20
 
 // treeNames is in ascending order of bytes, which is the order of the leaves under the AppHash.
 var treeNames = [TreeCount]string{
-	TreeParams, TreeReplay,
+	TreeDue, TreeParams, TreeReplay,
 	"s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "sa", "sb", "sc", "sd", "se", "sf",
 	TreeValidators,
 }
 
 const (
-	firstShard = 2
+	firstShard = 3
 
 	// PlaceBeside is the place of rows that no tree holds.
 	PlaceBeside = TreeCount
@@ -44,11 +45,13 @@ func PlaceOf(key []byte) int {
 	case kind >= 0x01 && kind <= 0x3f:
 		return firstShard + int(crypto.DomainShard.Hash(key)[0]>>4)
 	case kind >= 0x40 && kind <= 0x4f:
-		return 0
-	case kind >= 0x50 && kind <= 0x5f:
 		return 1
+	case kind >= 0x50 && kind <= 0x5f:
+		return 2
 	case kind >= 0x60 && kind <= 0x6f:
 		return TreeCount - 1
+	case kind >= 0x70 && kind <= 0x7f:
+		return 0
 	case kind >= 0x80:
 		return PlaceBeside
 	}

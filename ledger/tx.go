@@ -16,8 +16,8 @@ const (
 	MaxOperations = 1000
 	// MaxSigners is the number of accounts that sign one transaction.
 	MaxSigners = 16
-	// MaxWitnesses is every key of every signer.
-	MaxWitnesses = MaxSigners * crypto.MaxPolicyKeys
+	// MaxWitnesses is every key of every signer and of the sponsor.
+	MaxWitnesses = (MaxSigners + 1) * crypto.MaxPolicyKeys
 	// MaxMemoBytes bounds the memo of one operation.
 	MaxMemoBytes = 256
 	// MaxSignatureBytes leaves room for the largest reserved scheme (SLH-DSA-SHA2-128f: 17,088 bytes).
@@ -33,6 +33,7 @@ const (
 type Tx struct {
 	Body      Body
 	Witnesses []Witness
+	Sponsor   *Sponsor // nil: there is none
 
 	raw  []byte      // the whole transaction as received
 	body []byte      // the body as received: what the signers signed
@@ -46,10 +47,22 @@ type Body struct {
 	ValidUntil uint64 // Unix seconds of block time from which on the transaction is dead; 0: never
 	MaxFee     Amount // in base units of the fee asset
 	Operations []Operation
+	MaxDeposit Amount         // most that new rows may cost in deposits, in base units of the fee asset
+	FeeGranter crypto.Address // pays under a grant to the first signer; zero: nobody does
 }
 
-// Signer is an account that agrees to a transaction; the first one pays the fee. It is protected from replay by the
-// next sequence of the account, or by a nonce that is unique among the account's transactions with equal ValidUntil.
+// Sponsor is an account that pays the fee and the deposits in the signers' place. It may be added when they have signed:
+// they do not sign over it, it signs over their body ([SponsorPreimage]), and the body's protection from replay is its own.
+type Sponsor struct {
+	Address    crypto.Address // none of the signers
+	MaxFee     Amount         // these two stand in the place of the body's
+	MaxDeposit Amount
+	Policy     []byte // as of a signer
+}
+
+// Signer is an account that agrees to a transaction; the first one pays, unless somebody does in its place. It is
+// protected from replay by the next sequence of the account, or by a nonce that is unique among the account's
+// transactions with equal ValidUntil.
 type Signer struct {
 	Address  crypto.Address
 	Sequence uint64 // from 1; 0: the nonce stands instead
@@ -57,15 +70,16 @@ type Signer struct {
 	Policy   []byte // canonical policy; needed the first time that an account signs
 }
 
-// Witness is one signature: key number Key of the policy of signer number Signer.
+// Witness is one signature: key number Key of the policy of signer number Signer. The sponsor's number is that behind the
+// last signer's.
 type Witness struct {
 	Signer    uint32
 	Key       uint32
 	Signature []byte
 }
 
-// Operation is one thing that a transaction does. Each kind has a file of its own with its fields, encoding, checks and
-// effect; [operationKinds] is the table of them.
+// Operation is one thing that a transaction does. Each kind has its fields, encoding, checks and effect in one place;
+// [operationKinds] is the table of them.
 type Operation interface {
 	// Kind is the number of the operation's arm in the oneof.
 	Kind() Kind
@@ -74,19 +88,40 @@ type Operation interface {
 	encode(w *canonical.Writer)
 	// validate checks what needs no state. It runs when a transaction is decoded or signed.
 	validate(b *Body) error
-	// verification returns the extra signatures that the operation carries, for the account's present policy version.
-	verification(network crypto.Hash, b *Body, policyVersion uint32) []crypto.Check
 	// apply takes effect on the state of the block, or says why not.
 	apply(x *execution) (OperationResult, Code)
 }
+
+// proving is an operation that carries signatures of its own; policyVersion is that of the signer's account.
+type proving interface {
+	verification(network crypto.Hash, b *Body, policyVersion uint32) []crypto.Check
+}
+
+// governing is an operation that may need the change threshold of the signer's policy.
+type governing interface{ governs(b *Body) bool }
 
 // Kind numbers a kind of operation.
 type Kind uint32
 
 const (
-	KindTransfer    Kind = 1
-	KindCreateAsset Kind = 2
-	KindSetPolicy   Kind = 3
+	KindTransfer       Kind = 1
+	KindCreateAsset    Kind = 2
+	KindSetPolicy      Kind = 3
+	KindCreateHold     Kind = 4
+	KindPostHold       Kind = 5
+	KindVoidHold       Kind = 6
+	KindSetAsset       Kind = 7
+	KindSetLine        Kind = 8
+	KindClawback       Kind = 9
+	KindOpenLine       Kind = 10
+	KindCloseLine      Kind = 11
+	KindSetAccount     Kind = 12
+	KindCloseAccount   Kind = 13
+	KindSetGrant       Kind = 14
+	KindRevokeGrant    Kind = 15
+	KindStartRecovery  Kind = 16
+	KindCancelRecovery Kind = 17
+	KindFinishRecovery Kind = 18
 )
 
 // operationKinds maps the number of a kind to its name and decoder.
@@ -94,9 +129,24 @@ var operationKinds = [...]struct {
 	name   string
 	decode func(r *canonical.Reader) Operation
 }{
-	KindTransfer:    {"transfer", decodeTransfer},
-	KindCreateAsset: {"create_asset", decodeCreateAsset},
-	KindSetPolicy:   {"set_policy", decodeSetPolicy},
+	KindTransfer:       {"transfer", decodeTransfer},
+	KindCreateAsset:    {"create_asset", decodeCreateAsset},
+	KindSetPolicy:      {"set_policy", decodeSetPolicy},
+	KindCreateHold:     {"create_hold", decodeCreateHold},
+	KindPostHold:       {"post_hold", decodePostHold},
+	KindVoidHold:       {"void_hold", decodeVoidHold},
+	KindSetAsset:       {"set_asset", decodeSetAsset},
+	KindSetLine:        {"set_line", decodeSetLine},
+	KindClawback:       {"clawback", decodeClawback},
+	KindOpenLine:       {"open_line", decodeOpenLine},
+	KindCloseLine:      {"close_line", decodeCloseLine},
+	KindSetAccount:     {"set_account", decodeSetAccount},
+	KindCloseAccount:   {"close_account", decodeCloseAccount},
+	KindSetGrant:       {"set_grant", decodeSetGrant},
+	KindRevokeGrant:    {"revoke_grant", decodeRevokeGrant},
+	KindStartRecovery:  {"start_recovery", decodeStartRecovery},
+	KindCancelRecovery: {"cancel_recovery", decodeCancelRecovery},
+	KindFinishRecovery: {"finish_recovery", decodeFinishRecovery},
 }
 
 // String returns the kind's name, which is its field's name in the .proto.
@@ -135,6 +185,13 @@ func Decode(raw []byte) (*Tx, error) {
 		tx.Witnesses = append(tx.Witnesses, w)
 		return wr.Close()
 	})
+	if message, present := r.Message(3, "sponsor"); present {
+		s, err := decodeSponsor(message)
+		if err != nil {
+			return nil, canonical.In("sponsor", err)
+		}
+		tx.Sponsor = &s
+	}
 	if err := r.Close(); err != nil {
 		return nil, err
 	}
@@ -146,8 +203,15 @@ func Decode(raw []byte) (*Tx, error) {
 		return nil, canonical.In("body", err)
 	}
 	tx.Body = *body
-	if n := len(tx.Witnesses); n > 0 && uint64(tx.Witnesses[n-1].Signer) >= uint64(len(body.Signers)) {
-		return nil, canonical.Errorf("witnesses", "signer %d, the transaction has %d", tx.Witnesses[n-1].Signer, len(body.Signers))
+	parties := len(body.Signers)
+	if tx.Sponsor != nil {
+		parties++
+		if err := tx.Sponsor.validate(body); err != nil {
+			return nil, canonical.In("sponsor", err)
+		}
+	}
+	if n := len(tx.Witnesses); n > 0 && uint64(tx.Witnesses[n-1].Signer) >= uint64(parties) {
+		return nil, canonical.Errorf("witnesses", "signer %d, the transaction has %d", tx.Witnesses[n-1].Signer, parties)
 	}
 	tx.sum = sha256.Sum256(tx.body)
 	return tx, nil
@@ -184,6 +248,10 @@ func DecodeBody(raw []byte) (*Body, error) {
 		b.Operations = append(b.Operations, op)
 		return canonical.In(k.name, kr.Close())
 	})
+	b.MaxDeposit = readAmount(r, 6, "max_deposit")
+	if r.OptionalFixed(7, "fee_granter", b.FeeGranter[:]) && b.FeeGranter == (crypto.Address{}) {
+		r.Fail("fee_granter", "explicit default")
+	}
 	if err := r.Close(); err != nil {
 		return nil, err
 	}
@@ -203,6 +271,38 @@ func decodeSigner(element []byte) (s Signer, err error) {
 	}
 	s.Policy = r.Bytes(4, "policy", crypto.MaxPolicySize)
 	return s, r.Close()
+}
+
+func decodeSponsor(message []byte) (s Sponsor, err error) {
+	r := canonical.NewReader(message)
+	r.Fixed(1, "address", s.Address[:])
+	s.MaxFee = readAmount(r, 2, "max_fee")
+	s.MaxDeposit = readAmount(r, 3, "max_deposit")
+	s.Policy = r.Bytes(4, "policy", crypto.MaxPolicySize)
+	return s, r.Close()
+}
+
+func (s *Sponsor) encode() []byte {
+	w := canonical.NewWriter(nil)
+	w.Message(1, s.Address[:])
+	w.Bytes(2, s.MaxFee.Bytes())
+	w.Bytes(3, s.MaxDeposit.Bytes())
+	w.Bytes(4, s.Policy)
+	return w.Done()
+}
+
+func (s *Sponsor) validate(b *Body) error {
+	for _, signer := range b.Signers {
+		if signer.Address == s.Address {
+			return canonical.Errorf("address", "%s signs the transaction itself", s.Address)
+		}
+	}
+	if len(s.Policy) != 0 {
+		if _, err := crypto.DecodeRegisteredPolicy(s.Policy); err != nil {
+			return canonical.In("policy", err)
+		}
+	}
+	return nil
 }
 
 // Validate checks what needs no state: counts, duplicates, references to signers, and each operation's own fields.
@@ -229,6 +329,11 @@ func (b *Body) Validate() error {
 			if _, err := crypto.DecodeRegisteredPolicy(s.Policy); err != nil { // its keys are checked with the signatures
 				return canonical.In(index("signers", i), canonical.In("policy", err))
 			}
+		}
+	}
+	for _, s := range b.Signers {
+		if s.Address == b.FeeGranter {
+			return canonical.Errorf("fee_granter", "%s signs the transaction itself", s.Address)
 		}
 	}
 	if b.ValidUntil > MaxUnixSeconds {
@@ -282,11 +387,15 @@ func (b *Body) encode() []byte {
 		ow.Message(int(op.Kind()), kw.Done())
 		w.Message(5, ow.Done())
 	}
+	w.Bytes(6, b.MaxDeposit.Bytes())
+	if b.FeeGranter != (crypto.Address{}) {
+		w.Message(7, b.FeeGranter[:])
+	}
 	return w.Done()
 }
 
-// Assemble puts a body and its witnesses together. Witnesses must ascend by signer and key.
-func Assemble(body []byte, witnesses []Witness) []byte {
+// Assemble puts a body, its witnesses and its sponsor, if there is one, together. Witnesses must ascend by signer and key.
+func Assemble(body []byte, witnesses []Witness, sponsor *Sponsor) []byte {
 	w := canonical.NewWriter(make([]byte, 0, len(body)+80*len(witnesses)+16))
 	w.Bytes(1, body)
 	for _, x := range witnesses {
@@ -296,7 +405,34 @@ func Assemble(body []byte, witnesses []Witness) []byte {
 		xw.Bytes(3, x.Signature)
 		w.Message(2, xw.Done())
 	}
+	if sponsor != nil {
+		w.Message(3, sponsor.encode())
+	}
 	return w.Done()
+}
+
+// Payer returns the account that pays the fee and the deposits.
+func (tx *Tx) Payer() crypto.Address {
+	if tx.Sponsor != nil {
+		return tx.Sponsor.Address
+	}
+	return tx.Body.Payer()
+}
+
+// Payer returns the account that pays unless a sponsor does.
+func (b *Body) Payer() crypto.Address {
+	if b.FeeGranter != (crypto.Address{}) {
+		return b.FeeGranter
+	}
+	return b.Signers[0].Address
+}
+
+// limits returns the most that the payer agrees to.
+func (tx *Tx) limits() (fee, deposit Amount) {
+	if tx.Sponsor != nil {
+		return tx.Sponsor.MaxFee, tx.Sponsor.MaxDeposit
+	}
+	return tx.Body.MaxFee, tx.Body.MaxDeposit
 }
 
 // Bytes returns the transaction as received. The caller must not change it.
@@ -329,5 +465,21 @@ func preimage(network, bodySum crypto.Hash, policyVersion uint32) []byte {
 	p = append(p, crypto.DomainTx...)
 	p = append(p, network[:]...)
 	p = append(p, bodySum[:]...)
+	return appendUint32(p, policyVersion)
+}
+
+// SponsorPreimage returns the bytes that a sponsor signs: domain, network, hash of the body, hash of its own message, the
+// version of its policy as uint32 big-endian.
+func SponsorPreimage(network crypto.Hash, body []byte, s *Sponsor, policyVersion uint32) []byte {
+	return sponsorPreimage(network, sha256.Sum256(body), s, policyVersion)
+}
+
+func sponsorPreimage(network, bodySum crypto.Hash, s *Sponsor, policyVersion uint32) []byte {
+	own := sha256.Sum256(s.encode())
+	p := make([]byte, 0, len(crypto.DomainSponsor)+32+32+32+4)
+	p = append(p, crypto.DomainSponsor...)
+	p = append(p, network[:]...)
+	p = append(p, bodySum[:]...)
+	p = append(p, own[:]...)
 	return appendUint32(p, policyVersion)
 }

@@ -355,7 +355,7 @@ func TestNegativeVectors(t *testing.T) {
 		b := base()
 		change(b)
 		raw := b.encode()
-		add(name, Assemble(raw, []Witness{{0, 0, bytes.Repeat([]byte{1}, 64)}}))
+		add(name, Assemble(raw, []Witness{{0, 0, bytes.Repeat([]byte{1}, 64)}}, nil))
 	}
 	wire := func(name string, path []int, change func([]field) []field) { add(name, edit(t, good, path, change)) }
 	transfer := func(change func(x *Transfer)) func(b *Body) {
@@ -369,7 +369,7 @@ func TestNegativeVectors(t *testing.T) {
 	add("truncated", good[:len(good)-1])
 	add("a byte behind the end", append(slices.Clone(good), 0))
 	add("tag longer than it needs to be", append([]byte{0x8a, 0x00}, good[1:]...))
-	add("too long", Assemble(base().encode(), slices.Repeat([]Witness{{0, 0, make([]byte, MaxSignatureBytes)}}, 14)))
+	add("too long", Assemble(base().encode(), slices.Repeat([]Witness{{0, 0, make([]byte, MaxSignatureBytes)}}, 14), nil))
 	wire("body missing", nil, func(f []field) []field { return f[1:] })
 	wire("unknown field of the transaction", nil, func(f []field) []field { return append(f, field{number: 3, varint: 1}) })
 	wire("unknown field of the body", []int{0}, func(f []field) []field { return append(f, field{number: 6, varint: 1}) })

@@ -104,7 +104,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{t: t, verifier: Direct{}, names: map[crypto.Address]string{}, keys: map[string]crypto.PrivateKey{}}
 	w.genesis = Genesis{ChainID: "test", UnixNanos: 1000e9, InitialHeight: 1}
 	w.genesis.State.Parameters = GenesisParameters{MaxTxBytes: 16 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1000,
-		FeeAsset: "EUR", FeeCollector: w.address("fees"), FeeBase: 1}
+		FeeAsset: "EUR", FeeCollector: w.address("fees"), FeeBase: 1, MaxHoldSeconds: 86400, MaxExpiries: 3, MaxFeeMultiplier: 8000}
 	return w
 }
 
@@ -307,7 +307,7 @@ func quorum(p crypto.Policy) []int {
 // seal encodes and signs a body, which may be invalid, and returns the transaction's bytes.
 func (w *world) seal(b *Body) []byte {
 	body := b.encode()
-	return Assemble(body, w.witnesses(b, body))
+	return Assemble(body, w.witnesses(b, body), nil)
 }
 
 // signer names an account with its next sequence, and brings the policy when the account is new.

@@ -133,7 +133,7 @@ func (p *payments) sign(b *testing.B, n, transfers int, first bool) []signed {
 		if err != nil {
 			b.Fatal(err)
 		}
-		list[i] = signed{ledger.BodyID(p.network.ID, encoded), ledger.Assemble(encoded, []ledger.Witness{{Signature: signature}})}
+		list[i] = signed{ledger.BodyID(p.network.ID, encoded), ledger.Assemble(encoded, []ledger.Witness{{Signature: signature}}, nil)}
 	}
 	return list
 }

@@ -227,10 +227,9 @@ func (l *Local) createWallet(o LocalOptions) (ledger.GenesisState, error) {
 	}
 	p := ledger.DefaultParameters()
 	state := ledger.GenesisState{
-		Parameters: ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
-			FeeAsset: FeeAsset, FeeCollector: address[KeyTreasury], FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature},
-		Assets:   []ledger.GenesisAsset{{Code: FeeAsset, Issuer: address[KeyBank], Scale: FeeAssetScale, MaxSupply: feeAssetSupply}},
-		Accounts: []ledger.GenesisAccount{{Address: address[KeyAlice], Balances: []ledger.GenesisBalance{{Asset: FeeAsset, Amount: aliceFunds}}}},
+		Parameters: p.Genesis(FeeAsset, address[KeyTreasury]),
+		Assets:     []ledger.GenesisAsset{{Code: FeeAsset, Issuer: address[KeyBank], Scale: FeeAssetScale, MaxSupply: feeAssetSupply}},
+		Accounts:   []ledger.GenesisAccount{{Address: address[KeyAlice], Balances: []ledger.GenesisBalance{{Asset: FeeAsset, Amount: aliceFunds}}}},
 	}
 	for _, a := range o.Accounts {
 		state.Accounts = append(state.Accounts, ledger.GenesisAccount{Address: a,

@@ -5,7 +5,8 @@
 //	0x01 tx_id(32)                          -> position
 //	0x02 SHA-256 of the raw bytes(32)       -> position
 //	0x03 height(8) index(4)                 -> {bytes raw = 1; uint32 code = 2; bytes data = 3; bool omitted = 4}
-//	0x04 account(32) asset(16) number(8)    -> journal entry
+//	0x04 account(32) asset(16) incarnation(8) number(8) -> journal entry
+//	0x05 height(8)                          -> the keys of the block's first entry in each journal, one behind the other
 //
 // A position is height(8) || index(4), all integers big-endian.
 package index
@@ -14,6 +15,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/canonical"
@@ -25,6 +27,7 @@ const (
 	rowHash  byte = 0x02
 	rowTx    byte = 0x03
 	rowEntry byte = 0x04
+	rowFirst byte = 0x05
 )
 
 // ErrOmitted: the block holds bytes that are too long for any transaction. Only more than two thirds of dishonest voting
@@ -75,20 +78,34 @@ func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entr
 		w.Bool(4, omitted)
 		rows = append(rows, ledger.Write{Key: append([]byte{rowTx}, at...), Value: w.Done()})
 	}
+	var firsts []byte
+	seen := map[journal]bool{}
 	for _, e := range entries {
-		rows = append(rows, ledger.Write{Key: entryKey(e.Line, e.Number), Value: e.Encoded})
+		key := entryKey(e.Line, e.Incarnation, e.Number)
+		rows = append(rows, ledger.Write{Key: key, Value: e.Encoded})
+		if j := (journal{e.Line, e.Incarnation}); !seen[j] {
+			seen[j] = true
+			firsts = append(firsts, key...)
+		}
+	}
+	if firsts != nil {
+		rows = append(rows, ledger.Write{Key: firstKey(height), Value: firsts})
 	}
 	return rows
 }
 
+type journal struct {
+	line        ledger.LineKey
+	incarnation uint64
+}
+
 // Undo returns the deletions of the rows of the newest block, for a rollback.
-func Undo(r Reader, height uint64, network crypto.Hash, params ledger.Parameters) ([]ledger.Write, error) {
+func Undo(r Reader, height uint64, network crypto.Hash) ([]ledger.Write, error) {
 	txs, _, err := block(r, height) // what was left out was no transaction, and has no other row
 	if err != nil {
 		return nil, err
 	}
 	var rows []ledger.Write
-	lines := map[ledger.LineKey]bool{{Account: params.FeeCollector, Asset: params.FeeAsset}: true}
 	for i, tx := range txs {
 		rows = append(rows, ledger.Write{Key: append([]byte{rowTx}, appendPosition(nil, Position{height, uint32(i)})...)})
 		decoded, err := ledger.Decode(tx.Raw)
@@ -97,29 +114,26 @@ func Undo(r Reader, height uint64, network crypto.Hash, params ledger.Parameters
 		}
 		id, hash := decoded.ID(network), decoded.Hash()
 		rows = append(rows, ledger.Write{Key: append([]byte{rowID}, id[:]...)}, ledger.Write{Key: append([]byte{rowHash}, hash[:]...)})
-		lines[ledger.LineKey{Account: decoded.Body.Signers[0].Address, Asset: params.FeeAsset}] = true
-		for _, op := range decoded.Body.Operations {
-			if t, ok := op.(*ledger.Transfer); ok {
-				lines[ledger.LineKey{Account: t.To, Asset: t.Asset}] = true
-				lines[ledger.LineKey{Account: decoded.Body.Signers[t.From].Address, Asset: t.Asset}] = true
-			}
-		}
 	}
-	for line := range lines {
-		err := r.Range(entryKey(line, 0), append(entryKey(line, 1<<64-1), 0), true, func(key, value []byte) error {
-			entry, err := ledger.DecodeEntry(value)
-			if err != nil {
-				return err
-			}
-			if entry.Height < height {
-				return errEnough
-			}
+	firsts, err := r.Get(firstKey(height))
+	if err != nil {
+		return nil, fmt.Errorf("reading the index of block %d: %w", height, err)
+	}
+	if len(firsts)%entryKeyBytes != 0 {
+		return nil, fmt.Errorf("index row of the entries of block %d has %d bytes: rebuild the index", height, len(firsts))
+	}
+	for key := range slices.Chunk(firsts, entryKeyBytes) {
+		end := slices.Concat(key[:entryKeyBytes-8], binary.BigEndian.AppendUint64(nil, 1<<64-1), []byte{0})
+		err := r.Range(key, end, false, func(key, _ []byte) error {
 			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
 			return nil
 		})
-		if err != nil && !errors.Is(err, errEnough) {
-			return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
+		if err != nil {
+			return nil, fmt.Errorf("reading the entries of block %d: %w", height, err)
 		}
+	}
+	if firsts != nil {
+		rows = append(rows, ledger.Write{Key: firstKey(height)})
 	}
 	return rows, nil
 }
@@ -128,11 +142,15 @@ func appendPosition(b []byte, p Position) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, p.Height), p.Index)
 }
 
-func entryKey(line ledger.LineKey, number uint64) []byte {
-	key := append([]byte{rowEntry}, line.Account[:]...)
-	key = append(key, line.Asset[:]...)
-	return binary.BigEndian.AppendUint64(key, number)
+const entryKeyBytes = 1 + 32 + 16 + 8 + 8
+
+func entryKey(line ledger.LineKey, incarnation, number uint64) []byte {
+	key := make([]byte, 0, entryKeyBytes+1) // with room for an end that is one byte longer
+	key = append(append(append(key, rowEntry), line.Account[:]...), line.Asset[:]...)
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(key, incarnation), number)
 }
+
+func firstKey(height uint64) []byte { return binary.BigEndian.AppendUint64([]byte{rowFirst}, height) }
 
 // ByID finds a transaction by its id; ok is false when no block has it.
 func ByID(r Reader, id crypto.Hash) (Position, bool, error) { return position(r, rowID, id) }
@@ -179,10 +197,11 @@ func block(r Reader, height uint64) (txs []Tx, omitted int, err error) {
 	return txs, omitted, nil
 }
 
-// Entries returns up to limit encoded journal entries of a line from number on, ascending. The caller bounds limit.
-func Entries(r Reader, line ledger.LineKey, from uint64, limit int) ([][]byte, error) {
+// Entries returns up to limit encoded journal entries of a line, in one of its incarnations, from number on, ascending. The
+// caller bounds limit.
+func Entries(r Reader, line ledger.LineKey, incarnation, from uint64, limit int) ([][]byte, error) {
 	var entries [][]byte
-	err := r.Range(entryKey(line, from), append(entryKey(line, 1<<64-1), 0), false, func(_, value []byte) error {
+	err := r.Range(entryKey(line, incarnation, from), append(entryKey(line, incarnation, 1<<64-1), 0), false, func(_, value []byte) error {
 		if len(entries) == limit {
 			return errEnough
 		}

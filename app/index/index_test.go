@@ -86,7 +86,7 @@ func TestRowsAndBack(t *testing.T) {
 		limit int
 		want  string
 	}{{1, 10, "ab"}, {0, 10, "ab"}, {2, 10, "b"}, {3, 10, ""}, {1, 1, "a"}, {1, 0, ""}, {1<<64 - 1, 10, ""}} {
-		got, err := Entries(m, line, c.from, c.limit)
+		got, err := Entries(m, line, 0, c.from, c.limit)
 		if err != nil || string(bytes.Join(got, nil)) != c.want {
 			t.Errorf("entries from %d, at most %d: %q, %v", c.from, c.limit, got, err)
 		}
@@ -104,7 +104,7 @@ func TestOversized(t *testing.T) {
 		}
 	}
 	m.apply(rows)
-	undo, err := Undo(m, 5, crypto.Hash{}, ledger.Parameters{})
+	undo, err := Undo(m, 5, crypto.Hash{})
 	if err != nil || len(undo) != 2 {
 		t.Errorf("%d rows to undo, %v", len(undo), err)
 	}

@@ -334,14 +334,14 @@ func (p *Pool) examine(x *examination, a *arrival) (c *candidate, v Verdict, err
 		c.used = append(c.used, account.Sequence)
 	}
 	params := x.block.Parameters()
-	payer := body.Signers[0].Address
-	c.fee = params.Fee(len(a.raw), len(body.Operations), ledger.VerificationCost(c.authorization.Checks))
+	payer := a.tx.Payer()
+	c.fee = params.Fee(x.block.FeeRate(), len(a.raw), len(body.Operations), ledger.VerificationCost(c.authorization.Checks))
 	c.issues = payer == x.asset.Issuer
 	var line ledger.Line
 	if err := readRow(x.state, ledger.LineRow(ledger.LineKey{Account: payer, Asset: params.FeeAsset}), &line, ledger.DecodeLine); err != nil {
 		return c, v, err
 	}
-	c.funds = line.Available()
+	c.funds = line.Spendable(x.asset, ledger.LineKey{Account: payer, Asset: params.FeeAsset})
 	return c, v, nil
 }
 

@@ -43,7 +43,7 @@ func TestVerdicts(t *testing.T) {
 		{"too many bytes", make([]byte, ledger.MaxTxBytes+1), ledger.TooLarge, false, "at most 262144"},
 		{"the first payment", first, ledger.OK, false, ""},
 		{"the same bytes", first, ledger.OK, false, ""},
-		{"the same body with other signatures", ledger.Assemble(unsigned.BodyBytes(), nil), ledger.WitnessMissing, false, ""},
+		{"the same body with other signatures", ledger.Assemble(unsigned.BodyBytes(), nil, nil), ledger.WitnessMissing, false, ""},
 		{"another payment with the same sequence", n.build(other), ledger.SequenceUsed, false, "waits already"},
 		{"a second signer's sequence that waits", n.build(both), ledger.SequenceUsed, false, alice.Address.String()},
 		{"a nonce", n.build(nonce), ledger.OK, false, ""},
@@ -437,7 +437,7 @@ func TestFeesAreHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v := n.pool.Check(context.Background(), ledger.Assemble(encoded, []ledger.Witness{{Signature: signed}})); v.Code != ledger.OK {
+		if v := n.pool.Check(context.Background(), ledger.Assemble(encoded, []ledger.Witness{{Signature: signed}}, nil)); v.Code != ledger.OK {
 			t.Errorf("the issuer's payment %d gets %s: %s", s, v.Code, v.Message)
 		}
 	}

@@ -70,9 +70,8 @@ func newNet(t testing.TB, people int, change func(*Config)) *net {
 	collector := newPerson(t, "collector")
 	g := ledger.Genesis{ChainID: "mempool-test", UnixNanos: genesisSeconds * 1e9, InitialHeight: 1,
 		Validators: []ledger.Validator{{Scheme: crypto.Ed25519, PublicKey: newPerson(t, "validator").key.Public(), Power: 1}}}
-	p := ledger.DefaultParameters()
-	g.State.Parameters = ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
-		FeeAsset: "EUR", FeeCollector: collector.Address, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature}
+	p := ledger.DefaultParameters().WithoutDeposits()
+	g.State.Parameters = p.Genesis("EUR", collector.Address)
 	g.State.Assets = []ledger.GenesisAsset{{Code: "EUR", Issuer: n.issuer.Address, Scale: 2, MaxSupply: "1000000000000000"}}
 	for i := range people {
 		n.people = append(n.people, newPerson(t, fmt.Sprint("person ", i)))
@@ -179,7 +178,7 @@ func (n *net) build(p payment) []byte {
 		}
 		witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Signature: signed})
 	}
-	return ledger.Assemble(encoded, witnesses)
+	return ledger.Assemble(encoded, witnesses, nil)
 }
 
 // send sends in a payment as a client and returns the verdict.

@@ -170,14 +170,7 @@ func undoIndex(s *store.Store, height uint64) ([]ledger.Write, error) {
 	if err != nil {
 		return nil, err
 	}
-	if row, err = view.Get(ledger.ParametersRow()); err != nil {
-		return nil, err
-	}
-	params, err := ledger.DecodeParameters(row)
-	if err != nil {
-		return nil, err
-	}
-	return index.Undo(r, height, network.ID, params)
+	return index.Undo(r, height, network.ID)
 }
 
 func openComet(databases *cometdb.Databases) (*cmtstore.BlockStore, state.Store, error) {

@@ -65,9 +65,9 @@ func newNet(t *testing.T, keyType string, extra ...types.GenesisValidator) *net1
 	_, fees := account("fees")
 	n.bank = bank.Address()
 	n.asset = ledger.NewAssetID(n.bank, "EUR")
-	p := ledger.DefaultParameters()
+	p := ledger.Parameters{MaxTxBytes: 128 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1 << 20, FeeBase: 1, MaxHoldSeconds: 3600, MaxExpiries: 10, MaxFeeMultiplier: 1000}
 	n.doc, err = genesis.New("one", time.Now().Add(-time.Second), append(extra, v), ledger.GenesisState{
-		Parameters: ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces, FeeAsset: "EUR", FeeCollector: fees.Address(), FeeBase: 1},
+		Parameters: p.Genesis("EUR", fees.Address()),
 		Assets:     []ledger.GenesisAsset{{Code: "EUR", Issuer: n.bank, Scale: 2, MaxSupply: "1000000"}},
 		Accounts:   []ledger.GenesisAccount{{Address: n.policy.Address(), Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: "1000"}}}},
 	})
@@ -92,7 +92,7 @@ func (n *net1) pay(t *testing.T, sequence uint64) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}})
+	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}}, nil)
 }
 
 // running is a node that runs in this process.
@@ -320,7 +320,7 @@ func respent(t *testing.T, n *net1) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}})
+	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}}, nil)
 }
 
 // TestExchangedGenesis: whoever starts with a draft of the genesis file and puts the final one there is told that CometBFT

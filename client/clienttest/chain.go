@@ -34,6 +34,12 @@ import (
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
+// journal names the journal of a line in one of its incarnations.
+type journal struct {
+	line        ledger.LineKey
+	incarnation uint64
+}
+
 // Chain is a ledger with all its blocks in memory. It is safe for concurrent use.
 type Chain struct {
 	T       testing.TB
@@ -51,7 +57,7 @@ type Chain struct {
 	pool    [][]byte
 	planted []ledger.Write         // into the next block's state, by no rule
 	placed  map[crypto.Hash][2]int // height and index by transaction id
-	entries map[ledger.LineKey][][]byte
+	entries map[journal][][]byte
 	clock   time.Duration // added to the time of new blocks
 }
 
@@ -86,10 +92,8 @@ func Doc(chainID string, start time.Time, accounts ...crypto.Address) (*types.Ge
 	bank := Signer("bank").Address()
 	p := ledger.DefaultParameters()
 	state := ledger.GenesisState{
-		Parameters: ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
-			FeeAsset: "PAC", FeeCollector: Signer("collector").Address(), FeeBase: p.FeeBase, FeePerByte: p.FeePerByte,
-			FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature},
-		Assets: []ledger.GenesisAsset{{Code: "PAC", Issuer: bank, Scale: 6, MaxSupply: "1000000000"}},
+		Parameters: p.Genesis("PAC", Signer("collector").Address()),
+		Assets:     []ledger.GenesisAsset{{Code: "PAC", Issuer: bank, Scale: 6, MaxSupply: "1000000000"}},
 	}
 	slices.SortFunc(accounts, func(a, b crypto.Address) int { return bytes.Compare(a[:], b[:]) })
 	for _, a := range accounts {
@@ -121,7 +125,7 @@ func New(t testing.TB, chainID string, accounts ...crypto.Address) *Chain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Chain{T: t, Doc: doc, keys: keys, placed: map[crypto.Hash][2]int{}, entries: map[ledger.LineKey][][]byte{}, genesis: ledger.Memory{}}
+	c := &Chain{T: t, Doc: doc, keys: keys, placed: map[crypto.Hash][2]int{}, entries: map[journal][][]byte{}, genesis: ledger.Memory{}}
 	if c.outcome, c.Network, err = g.Outcome(); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +336,8 @@ func (c *Chain) Block() {
 		slices.SortFunc(writes, compareWrites)
 	}
 	for _, e := range entries {
-		c.entries[e.Line] = append(c.entries[e.Line], e.Encoded)
+		j := journal{e.Line, e.Incarnation}
+		c.entries[j] = append(c.entries[j], e.Encoded)
 	}
 	if _, err := c.store.Stage(uint64(h.Height), writes, nil, nil); err != nil {
 		panic(err)

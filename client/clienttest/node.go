@@ -265,11 +265,11 @@ func (c *Chain) query(r *abci.RequestQuery) *abci.ResponseQuery {
 		info.NextSequence = info.Sequence + 1
 		answer.Value = info.Encode()
 	case query.PathEntries:
-		line, from, limit, ok := query.ParseEntriesData(r.Data)
+		line, incarnation, from, limit, ok := query.ParseEntriesData(r.Data)
 		if !ok || from < 1 {
 			return refuse(query.Malformed, "not a question for entries")
 		}
-		all := c.entries[line]
+		all := c.entries[journal{line, incarnation}]
 		start := min(from-1, uint64(len(all)))
 		answer.Value = query.EncodeEntries(all[start:min(start+uint64(limit), uint64(len(all)))])
 	default:

@@ -137,9 +137,7 @@ Every setting of pacioli.toml is a flag here and is written to the file.`,
 
 // genesisState is the state of a network that begins with one asset.
 func (c *cli) genesisState(issuer, collector, code string, scale uint32, maxSupply string, balances []string) (s ledger.GenesisState, err error) {
-	p := ledger.DefaultParameters()
-	s.Parameters = ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces,
-		FeeAsset: code, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature}
+	s.Parameters = ledger.DefaultParameters().Genesis(code, s.Parameters.FeeCollector)
 	asset := ledger.GenesisAsset{Code: code, Scale: scale, MaxSupply: maxSupply}
 	if asset.Issuer, err = c.account("--issuer", issuer); err != nil {
 		return s, err

@@ -236,8 +236,13 @@ func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, f
 	if err != nil {
 		return nil, err
 	}
+	rate, err := b.feeRate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body.MaxDeposit = client.DepositCeiling(parameters, body)
 	accounts := []client.SigningAccount{{Policy: policy}}
-	encoded, err := client.WithFee(parameters, body, accounts)
+	encoded, err := client.WithFee(parameters, rate, body, accounts)
 	if err != nil {
 		return nil, err
 	}

@@ -190,6 +190,7 @@ func (c *cli) dial(ctx context.Context) (*client.Client, error) {
 type books interface {
 	network() ledger.Network
 	parameters(ctx context.Context) (ledger.Parameters, error)
+	feeRate(ctx context.Context) (ledger.FeeRate, error)
 	assetByCode(ctx context.Context, code string) (ledger.AssetID, ledger.Asset, error)
 	asset(ctx context.Context, id ledger.AssetID) (ledger.Asset, error)
 }
@@ -202,6 +203,11 @@ func (b provenBooks) network() ledger.Network { return b.NetworkID() }
 func (b provenBooks) parameters(ctx context.Context) (ledger.Parameters, error) {
 	p, err := b.Parameters(ctx, 0)
 	return p.Value, err
+}
+
+func (b provenBooks) feeRate(ctx context.Context) (ledger.FeeRate, error) {
+	r, err := b.FeeRate(ctx, 0)
+	return r.Value, err
 }
 
 func (b provenBooks) assetByCode(ctx context.Context, code string) (ledger.AssetID, ledger.Asset, error) {
@@ -246,6 +252,10 @@ func (b *genesisBooks) network() ledger.Network { return b.id }
 
 func (b *genesisBooks) parameters(context.Context) (ledger.Parameters, error) {
 	return ledger.DecodeParameters(b.rows[string(ledger.ParametersRow())])
+}
+
+func (b *genesisBooks) feeRate(context.Context) (ledger.FeeRate, error) {
+	return ledger.DecodeFeeRate(b.rows[string(ledger.FeeRateRow())])
 }
 
 func (b *genesisBooks) assetByCode(ctx context.Context, code string) (ledger.AssetID, ledger.Asset, error) {

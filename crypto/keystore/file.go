@@ -81,7 +81,8 @@ func (h *hexText) UnmarshalText(text []byte) (err error) {
 }
 
 // keyFile is the JSON on the disk. Everything but the ciphertext is readable without the passphrase, and bound to the
-// ciphertext: it goes into the cipher as associated data.
+// ciphertext: it goes into the cipher as associated data. The policy is the one that the account began with, and has neither
+// a change threshold nor a recovery account: an account takes those on later, and the ledger remembers them.
 type keyFile struct {
 	Version    int            `json:"version"`
 	Name       string         `json:"name"`
@@ -203,6 +204,9 @@ func seal(name string, p crypto.Policy, s secret, cost Cost, passphrase string) 
 	}
 	if err := cost.check(); err != nil {
 		return nil, err
+	}
+	if p.ChangeThreshold != 0 || p.Recovery != nil {
+		return nil, errors.New("a key file holds no change threshold and no recovery account: set them on the ledger")
 	}
 	f := keyFile{
 		Version: fileVersion, Name: name, Address: p.Address(), Threshold: p.Threshold,

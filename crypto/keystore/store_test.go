@@ -149,6 +149,31 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// What a key file cannot hold must not be lost in silence: the address would be that of another policy.
+func TestKeyFileHoldsPlainPoliciesOnly(t *testing.T) {
+	s := openCheap(t)
+	info := create(t, s, "alice", Hybrid)
+	plain, err := crypto.NewPolicy(1, info.Policy.Keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, err := plain.WithChangeThreshold(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recovery, err := plain.WithRecovery(info.Address, crypto.MinRecoveryDelay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, p := range map[bool][]crypto.Policy{true: {plain}, false: {change, recovery}} {
+		for _, p := range p {
+			if _, err := seal("bob", p, secret{}, CheapCost, passphrase); (err == nil) != want {
+				t.Errorf("a file for %+v: %v", p, err)
+			}
+		}
+	}
+}
+
 func TestPassphraseIsNormalised(t *testing.T) {
 	s := openCheap(t)
 	if _, _, err := s.Create("a", Spec{Kind: "ed25519"}, "caf\u00e9"); err != nil {

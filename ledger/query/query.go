@@ -49,7 +49,7 @@ const (
 	Failed    uint32 = 5 // the node could not answer; its log says why
 )
 
-// MaxData bounds the data of a question in bytes; the longest is [EntriesData] with 60.
+// MaxData bounds the data of a question in bytes; the longest is [EntriesData] with 68.
 const MaxData = 1 << 10
 
 // maxTreePath bounds the steps of a path down a tree: an AVL tree of 2^44 leaves is at most 64 high.
@@ -96,20 +96,21 @@ func DecodeAccount(b []byte) (a Account, err error) {
 	return a, r.Close()
 }
 
-// EntriesData asks for up to limit entries of a line from number on.
-func EntriesData(line ledger.LineKey, from uint64, limit uint32) []byte {
+// EntriesData asks for up to limit entries of a line, in one of its incarnations, from number on.
+func EntriesData(line ledger.LineKey, incarnation, from uint64, limit uint32) []byte {
 	data := append(append([]byte(nil), line.Account[:]...), line.Asset[:]...)
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(data, from), limit)
+	data = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(data, incarnation), from)
+	return binary.BigEndian.AppendUint32(data, limit)
 }
 
 // ParseEntriesData reads what EntriesData wrote; ok is false when it has another length.
-func ParseEntriesData(data []byte) (line ledger.LineKey, from uint64, limit uint32, ok bool) {
-	if len(data) != len(line.Account)+len(line.Asset)+12 {
-		return line, 0, 0, false
+func ParseEntriesData(data []byte) (line ledger.LineKey, incarnation, from uint64, limit uint32, ok bool) {
+	if len(data) != len(line.Account)+len(line.Asset)+20 {
+		return line, 0, 0, 0, false
 	}
 	rest := data[copy(line.Account[:], data):]
 	rest = rest[copy(line.Asset[:], rest):]
-	return line, binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:]), true
+	return line, binary.BigEndian.Uint64(rest), binary.BigEndian.Uint64(rest[8:]), binary.BigEndian.Uint32(rest[16:]), true
 }
 
 // TreeData asks for the node that path leads to from the root of a tree, a 0 for left and a 1 for right, and for what is

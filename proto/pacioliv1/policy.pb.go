@@ -26,11 +26,14 @@ const (
 // Policy says whose signatures act for an account: any set of keys whose weights reach the threshold, and none too many.
 // Its address is SHA-256("pacioli.addr.v1\0" || Policy).
 type Policy struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Threshold     uint32                 `protobuf:"varint,1,opt,name=threshold,proto3" json:"threshold,omitempty"`
-	Keys          []*Key                 `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"` // 1 to 16, strictly ascending by scheme, then public key
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Threshold       uint32                 `protobuf:"varint,1,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Keys            []*Key                 `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`                                               // 1 to 16, strictly ascending by scheme, then public key
+	ChangeThreshold uint32                 `protobuf:"varint,3,opt,name=change_threshold,json=changeThreshold,proto3" json:"change_threshold,omitempty"` // weight that changes the policy; above threshold, absent when it is the same
+	RecoveryAccount []byte                 `protobuf:"bytes,4,opt,name=recovery_account,json=recoveryAccount,proto3" json:"recovery_account,omitempty"`  // optional; the address of the account that may start a recovery, 32
+	RecoveryDelay   uint32                 `protobuf:"varint,5,opt,name=recovery_delay,json=recoveryDelay,proto3" json:"recovery_delay,omitempty"`       // seconds, 3600 to 31536000; present with recovery_account and only with it
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -75,6 +78,27 @@ func (x *Policy) GetKeys() []*Key {
 		return x.Keys
 	}
 	return nil
+}
+
+func (x *Policy) GetChangeThreshold() uint32 {
+	if x != nil {
+		return x.ChangeThreshold
+	}
+	return 0
+}
+
+func (x *Policy) GetRecoveryAccount() []byte {
+	if x != nil {
+		return x.RecoveryAccount
+	}
+	return nil
+}
+
+func (x *Policy) GetRecoveryDelay() uint32 {
+	if x != nil {
+		return x.RecoveryDelay
+	}
+	return 0
 }
 
 type Key struct {
@@ -142,10 +166,13 @@ var File_pacioli_v1_policy_proto protoreflect.FileDescriptor
 const file_pacioli_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"\x17pacioli/v1/policy.proto\x12\n" +
-	"pacioli.v1\"K\n" +
+	"pacioli.v1\"\xc8\x01\n" +
 	"\x06Policy\x12\x1c\n" +
 	"\tthreshold\x18\x01 \x01(\rR\tthreshold\x12#\n" +
-	"\x04keys\x18\x02 \x03(\v2\x0f.pacioli.v1.KeyR\x04keys\"T\n" +
+	"\x04keys\x18\x02 \x03(\v2\x0f.pacioli.v1.KeyR\x04keys\x12)\n" +
+	"\x10change_threshold\x18\x03 \x01(\rR\x0fchangeThreshold\x12)\n" +
+	"\x10recovery_account\x18\x04 \x01(\fR\x0frecoveryAccount\x12%\n" +
+	"\x0erecovery_delay\x18\x05 \x01(\rR\rrecoveryDelay\"T\n" +
 	"\x03Key\x12\x16\n" +
 	"\x06scheme\x18\x01 \x01(\rR\x06scheme\x12\x1d\n" +
 	"\n" +

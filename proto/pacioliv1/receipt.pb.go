@@ -31,6 +31,7 @@ type Receipt struct {
 	Failed        uint32                 `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"` // 1 + index of the operation that failed
 	Fee           []byte                 `protobuf:"bytes,4,opt,name=fee,proto3" json:"fee,omitempty"`        // amount
 	Results       []*OperationResult     `protobuf:"bytes,5,rep,name=results,proto3" json:"results,omitempty"`
+	Deposit       []byte                 `protobuf:"bytes,6,opt,name=deposit,proto3" json:"deposit,omitempty"` // amount, taken from the payer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,10 +101,18 @@ func (x *Receipt) GetResults() []*OperationResult {
 	return nil
 }
 
+func (x *Receipt) GetDeposit() []byte {
+	if x != nil {
+		return x.Deposit
+	}
+	return nil
+}
+
 type OperationResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Amount        []byte                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"` // moved, of a transfer
-	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`   // id of the asset created, 16, of a create_asset
+	Amount        []byte                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"` // moved, reserved, posted, returned or taken back
+	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`   // id of the asset created, 16
+	Hold          []byte                 `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"`     // id of the hold created, 32
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,21 +161,33 @@ func (x *OperationResult) GetAsset() []byte {
 	return nil
 }
 
+func (x *OperationResult) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
 // Entry is one entry of a line's journal: head(n) = SHA-256("pacioli.entry.v1\0" || head(n-1) || Entry).
 type Entry struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Number         uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	Height         uint64                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
-	TxId           []byte                 `protobuf:"bytes,3,opt,name=tx_id,json=txId,proto3" json:"tx_id,omitempty"` // 32; absent where no transaction made the entry
-	Operation      uint32                 `protobuf:"varint,4,opt,name=operation,proto3" json:"operation,omitempty"`
-	Kind           uint32                 `protobuf:"varint,5,opt,name=kind,proto3" json:"kind,omitempty"` // 1 transfer, 2 fee, 3 fees of a block, 4 genesis
-	Credit         bool                   `protobuf:"varint,6,opt,name=credit,proto3" json:"credit,omitempty"`
-	Counterparty   []byte                 `protobuf:"bytes,7,opt,name=counterparty,proto3" json:"counterparty,omitempty"` // address, 32; absent for the fees of a block
-	Amount         []byte                 `protobuf:"bytes,8,opt,name=amount,proto3" json:"amount,omitempty"`
-	DebitsPending  []byte                 `protobuf:"bytes,9,opt,name=debits_pending,json=debitsPending,proto3" json:"debits_pending,omitempty"` // the line's counters after the entry
-	DebitsPosted   []byte                 `protobuf:"bytes,10,opt,name=debits_posted,json=debitsPosted,proto3" json:"debits_posted,omitempty"`
-	CreditsPending []byte                 `protobuf:"bytes,11,opt,name=credits_pending,json=creditsPending,proto3" json:"credits_pending,omitempty"`
-	CreditsPosted  []byte                 `protobuf:"bytes,12,opt,name=credits_posted,json=creditsPosted,proto3" json:"credits_posted,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Number    uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Height    uint64                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
+	TxId      []byte                 `protobuf:"bytes,3,opt,name=tx_id,json=txId,proto3" json:"tx_id,omitempty"` // 32; absent where no transaction made the entry
+	Operation uint32                 `protobuf:"varint,4,opt,name=operation,proto3" json:"operation,omitempty"`
+	// 1 transfer, 2 fee, 3 fees of a block, 4 genesis, 5 hold made, 6 hold posted, 7 hold voided, 8 hold expired, 9 deposit
+	// taken, 10 deposit paid back, 11 deposits taken in a block, 12 deposits paid back in a block, 13 clawback
+	Kind           uint32 `protobuf:"varint,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Credit         bool   `protobuf:"varint,6,opt,name=credit,proto3" json:"credit,omitempty"`
+	Counterparty   []byte `protobuf:"bytes,7,opt,name=counterparty,proto3" json:"counterparty,omitempty"` // address, 32; absent for what a block makes of fees and deposits
+	Amount         []byte `protobuf:"bytes,8,opt,name=amount,proto3" json:"amount,omitempty"`
+	DebitsPending  []byte `protobuf:"bytes,9,opt,name=debits_pending,json=debitsPending,proto3" json:"debits_pending,omitempty"` // the line's counters after the entry
+	DebitsPosted   []byte `protobuf:"bytes,10,opt,name=debits_posted,json=debitsPosted,proto3" json:"debits_posted,omitempty"`
+	CreditsPending []byte `protobuf:"bytes,11,opt,name=credits_pending,json=creditsPending,proto3" json:"credits_pending,omitempty"`
+	CreditsPosted  []byte `protobuf:"bytes,12,opt,name=credits_posted,json=creditsPosted,proto3" json:"credits_posted,omitempty"`
+	Hold           []byte `protobuf:"bytes,13,opt,name=hold,proto3" json:"hold,omitempty"`           // id, 32
+	Reference      []byte `protobuf:"bytes,14,opt,name=reference,proto3" json:"reference,omitempty"` // 16
+	Code           uint32 `protobuf:"varint,15,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -285,21 +306,44 @@ func (x *Entry) GetCreditsPosted() []byte {
 	return nil
 }
 
+func (x *Entry) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Entry) GetReference() []byte {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *Entry) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
 var File_pacioli_v1_receipt_proto protoreflect.FileDescriptor
 
 const file_pacioli_v1_receipt_proto_rawDesc = "" +
 	"\n" +
 	"\x18pacioli/v1/receipt.proto\x12\n" +
-	"pacioli.v1\"\x93\x01\n" +
+	"pacioli.v1\"\xad\x01\n" +
 	"\aReceipt\x12\x13\n" +
 	"\x05tx_id\x18\x01 \x01(\fR\x04txId\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x16\n" +
 	"\x06failed\x18\x03 \x01(\rR\x06failed\x12\x10\n" +
 	"\x03fee\x18\x04 \x01(\fR\x03fee\x125\n" +
-	"\aresults\x18\x05 \x03(\v2\x1b.pacioli.v1.OperationResultR\aresults\"?\n" +
+	"\aresults\x18\x05 \x03(\v2\x1b.pacioli.v1.OperationResultR\aresults\x12\x18\n" +
+	"\adeposit\x18\x06 \x01(\fR\adeposit\"S\n" +
 	"\x0fOperationResult\x12\x16\n" +
 	"\x06amount\x18\x01 \x01(\fR\x06amount\x12\x14\n" +
-	"\x05asset\x18\x02 \x01(\fR\x05asset\"\xee\x02\n" +
+	"\x05asset\x18\x02 \x01(\fR\x05asset\x12\x12\n" +
+	"\x04hold\x18\x03 \x01(\fR\x04hold\"\xb4\x03\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x04R\x06height\x12\x13\n" +
@@ -313,7 +357,10 @@ const file_pacioli_v1_receipt_proto_rawDesc = "" +
 	"\rdebits_posted\x18\n" +
 	" \x01(\fR\fdebitsPosted\x12'\n" +
 	"\x0fcredits_pending\x18\v \x01(\fR\x0ecreditsPending\x12%\n" +
-	"\x0ecredits_posted\x18\f \x01(\fR\rcreditsPostedB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
+	"\x0ecredits_posted\x18\f \x01(\fR\rcreditsPosted\x12\x12\n" +
+	"\x04hold\x18\r \x01(\fR\x04hold\x12\x1c\n" +
+	"\treference\x18\x0e \x01(\fR\treference\x12\x12\n" +
+	"\x04code\x18\x0f \x01(\rR\x04codeB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
 
 var (
 	file_pacioli_v1_receipt_proto_rawDescOnce sync.Once

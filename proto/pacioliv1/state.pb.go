@@ -28,6 +28,12 @@ type Account struct {
 	Policy        []byte                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"` // hash of the policy in force, 32
 	PolicyVersion uint32                 `protobuf:"varint,2,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
 	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"` // the last one used
+	Flags         uint32                 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`       // bits: 1 opt-in, 2 closed
+	Deposit       []byte                 `protobuf:"bytes,5,opt,name=deposit,proto3" json:"deposit,omitempty"`    // amount
+	Epoch         uint32                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`       // of the grants that count
+	ClosedLines   uint64                 `protobuf:"varint,7,opt,name=closed_lines,json=closedLines,proto3" json:"closed_lines,omitempty"`
+	ClosedHead    []byte                 `protobuf:"bytes,8,opt,name=closed_head,json=closedHead,proto3" json:"closed_head,omitempty"` // chain over the closed lines, 32
+	Recovery      *Recovery              `protobuf:"bytes,9,opt,name=recovery,proto3" json:"recovery,omitempty"`                       // one that was started
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,6 +89,100 @@ func (x *Account) GetSequence() uint64 {
 	return 0
 }
 
+func (x *Account) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Account) GetDeposit() []byte {
+	if x != nil {
+		return x.Deposit
+	}
+	return nil
+}
+
+func (x *Account) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Account) GetClosedLines() uint64 {
+	if x != nil {
+		return x.ClosedLines
+	}
+	return 0
+}
+
+func (x *Account) GetClosedHead() []byte {
+	if x != nil {
+		return x.ClosedHead
+	}
+	return nil
+}
+
+func (x *Account) GetRecovery() *Recovery {
+	if x != nil {
+		return x.Recovery
+	}
+	return nil
+}
+
+type Recovery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        []byte                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`                   // hash of the policy to come, 32
+	ReadyAt       uint64                 `protobuf:"varint,2,opt,name=ready_at,json=readyAt,proto3" json:"ready_at,omitempty"` // Unix seconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recovery) Reset() {
+	*x = Recovery{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recovery) ProtoMessage() {}
+
+func (x *Recovery) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
+func (*Recovery) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Recovery) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Recovery) GetReadyAt() uint64 {
+	if x != nil {
+		return x.ReadyAt
+	}
+	return 0
+}
+
 type Line struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	DebitsPending  []byte                 `protobuf:"bytes,1,opt,name=debits_pending,json=debitsPending,proto3" json:"debits_pending,omitempty"` // amounts
@@ -90,14 +190,20 @@ type Line struct {
 	CreditsPending []byte                 `protobuf:"bytes,3,opt,name=credits_pending,json=creditsPending,proto3" json:"credits_pending,omitempty"`
 	CreditsPosted  []byte                 `protobuf:"bytes,4,opt,name=credits_posted,json=creditsPosted,proto3" json:"credits_posted,omitempty"`
 	Entries        uint64                 `protobuf:"varint,5,opt,name=entries,proto3" json:"entries,omitempty"`
-	Head           []byte                 `protobuf:"bytes,6,opt,name=head,proto3" json:"head,omitempty"` // of the journal, 32
+	Head           []byte                 `protobuf:"bytes,6,opt,name=head,proto3" json:"head,omitempty"`       // of the journal, 32
+	Flags          uint32                 `protobuf:"varint,7,opt,name=flags,proto3" json:"flags,omitempty"`    // bits: 1 authorised, 2 frozen in, 4 frozen out
+	Ceiling        []byte                 `protobuf:"bytes,8,opt,name=ceiling,proto3" json:"ceiling,omitempty"` // amounts
+	Credit         []byte                 `protobuf:"bytes,9,opt,name=credit,proto3" json:"credit,omitempty"`
+	Cap            []byte                 `protobuf:"bytes,10,opt,name=cap,proto3" json:"cap,omitempty"`
+	Deposit        []byte                 `protobuf:"bytes,11,opt,name=deposit,proto3" json:"deposit,omitempty"`
+	Incarnation    uint64                 `protobuf:"varint,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Line) Reset() {
 	*x = Line{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[1]
+	mi := &file_pacioli_v1_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -109,7 +215,7 @@ func (x *Line) String() string {
 func (*Line) ProtoMessage() {}
 
 func (x *Line) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[1]
+	mi := &file_pacioli_v1_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -122,7 +228,7 @@ func (x *Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Line.ProtoReflect.Descriptor instead.
 func (*Line) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{1}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Line) GetDebitsPending() []byte {
@@ -167,6 +273,48 @@ func (x *Line) GetHead() []byte {
 	return nil
 }
 
+func (x *Line) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Line) GetCeiling() []byte {
+	if x != nil {
+		return x.Ceiling
+	}
+	return nil
+}
+
+func (x *Line) GetCredit() []byte {
+	if x != nil {
+		return x.Credit
+	}
+	return nil
+}
+
+func (x *Line) GetCap() []byte {
+	if x != nil {
+		return x.Cap
+	}
+	return nil
+}
+
+func (x *Line) GetDeposit() []byte {
+	if x != nil {
+		return x.Deposit
+	}
+	return nil
+}
+
+func (x *Line) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type Asset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Issuer        []byte                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"` // address, 32
@@ -174,13 +322,16 @@ type Asset struct {
 	Scale         uint32                 `protobuf:"varint,3,opt,name=scale,proto3" json:"scale,omitempty"`
 	MaxSupply     []byte                 `protobuf:"bytes,4,opt,name=max_supply,json=maxSupply,proto3" json:"max_supply,omitempty"`
 	MetadataHash  []byte                 `protobuf:"bytes,5,opt,name=metadata_hash,json=metadataHash,proto3" json:"metadata_hash,omitempty"`
+	Controls      uint32                 `protobuf:"varint,6,opt,name=controls,proto3" json:"controls,omitempty"` // bits: 1 authorisation, 2 freeze, 4 clawback
+	Frozen        uint32                 `protobuf:"varint,7,opt,name=frozen,proto3" json:"frozen,omitempty"`     // bits: 1 in, 2 out
+	Credit        []byte                 `protobuf:"bytes,8,opt,name=credit,proto3" json:"credit,omitempty"`      // amount: the sum of the credits of its lines
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Asset) Reset() {
 	*x = Asset{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[2]
+	mi := &file_pacioli_v1_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +343,7 @@ func (x *Asset) String() string {
 func (*Asset) ProtoMessage() {}
 
 func (x *Asset) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[2]
+	mi := &file_pacioli_v1_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +356,7 @@ func (x *Asset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Asset.ProtoReflect.Descriptor instead.
 func (*Asset) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{2}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Asset) GetIssuer() []byte {
@@ -243,6 +394,368 @@ func (x *Asset) GetMetadataHash() []byte {
 	return nil
 }
 
+func (x *Asset) GetControls() uint32 {
+	if x != nil {
+		return x.Controls
+	}
+	return 0
+}
+
+func (x *Asset) GetFrozen() uint32 {
+	if x != nil {
+		return x.Frozen
+	}
+	return 0
+}
+
+func (x *Asset) GetCredit() []byte {
+	if x != nil {
+		return x.Credit
+	}
+	return nil
+}
+
+// Holdings says how many rows an account has.
+type Holdings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lines         uint64                 `protobuf:"varint,1,opt,name=lines,proto3" json:"lines,omitempty"`
+	Grants        uint64                 `protobuf:"varint,2,opt,name=grants,proto3" json:"grants,omitempty"`
+	Assets        uint64                 `protobuf:"varint,3,opt,name=assets,proto3" json:"assets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holdings) Reset() {
+	*x = Holdings{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holdings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holdings) ProtoMessage() {}
+
+func (x *Holdings) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holdings.ProtoReflect.Descriptor instead.
+func (*Holdings) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Holdings) GetLines() uint64 {
+	if x != nil {
+		return x.Lines
+	}
+	return 0
+}
+
+func (x *Holdings) GetGrants() uint64 {
+	if x != nil {
+		return x.Grants
+	}
+	return 0
+}
+
+func (x *Holdings) GetAssets() uint64 {
+	if x != nil {
+		return x.Assets
+	}
+	return 0
+}
+
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          []byte                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`   // address, 32
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`       // address, 32
+	Asset         []byte                 `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"` // id, 16
+	Amount        []byte                 `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`
+	Reference     []byte                 `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"` // 16, or absent
+	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"`
+	Expires       uint64                 `protobuf:"varint,7,opt,name=expires,proto3" json:"expires,omitempty"`                      // Unix seconds
+	NotBefore     uint64                 `protobuf:"varint,8,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"` // Unix seconds
+	Arbiter       []byte                 `protobuf:"bytes,9,opt,name=arbiter,proto3" json:"arbiter,omitempty"`                       // address, 32, or absent
+	HashLock      []byte                 `protobuf:"bytes,10,opt,name=hash_lock,json=hashLock,proto3" json:"hash_lock,omitempty"`    // 32, or absent
+	PostBy        uint32                 `protobuf:"varint,11,opt,name=post_by,json=postBy,proto3" json:"post_by,omitempty"`
+	VoidBy        uint32                 `protobuf:"varint,12,opt,name=void_by,json=voidBy,proto3" json:"void_by,omitempty"`
+	PostAtExpiry  bool                   `protobuf:"varint,13,opt,name=post_at_expiry,json=postAtExpiry,proto3" json:"post_at_expiry,omitempty"`
+	Deposit       []byte                 `protobuf:"bytes,14,opt,name=deposit,proto3" json:"deposit,omitempty"` // amount
+	Slot          uint32                 `protobuf:"varint,15,opt,name=slot,proto3" json:"slot,omitempty"`      // its place among those that expire in its second
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Hold) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Hold) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Hold) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *Hold) GetAmount() []byte {
+	if x != nil {
+		return x.Amount
+	}
+	return nil
+}
+
+func (x *Hold) GetReference() []byte {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *Hold) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Hold) GetExpires() uint64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *Hold) GetNotBefore() uint64 {
+	if x != nil {
+		return x.NotBefore
+	}
+	return 0
+}
+
+func (x *Hold) GetArbiter() []byte {
+	if x != nil {
+		return x.Arbiter
+	}
+	return nil
+}
+
+func (x *Hold) GetHashLock() []byte {
+	if x != nil {
+		return x.HashLock
+	}
+	return nil
+}
+
+func (x *Hold) GetPostBy() uint32 {
+	if x != nil {
+		return x.PostBy
+	}
+	return 0
+}
+
+func (x *Hold) GetVoidBy() uint32 {
+	if x != nil {
+		return x.VoidBy
+	}
+	return 0
+}
+
+func (x *Hold) GetPostAtExpiry() bool {
+	if x != nil {
+		return x.PostAtExpiry
+	}
+	return false
+}
+
+func (x *Hold) GetDeposit() []byte {
+	if x != nil {
+		return x.Deposit
+	}
+	return nil
+}
+
+func (x *Hold) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+type Grant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PerPeriod     []byte                 `protobuf:"bytes,1,opt,name=per_period,json=perPeriod,proto3" json:"per_period,omitempty"` // amount
+	Period        uint32                 `protobuf:"varint,2,opt,name=period,proto3" json:"period,omitempty"`                       // seconds
+	Total         []byte                 `protobuf:"bytes,3,opt,name=total,proto3" json:"total,omitempty"`                          // amount
+	Until         uint64                 `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`                         // Unix seconds
+	To            []byte                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`                                // address, 32, or absent
+	Begun         uint64                 `protobuf:"varint,6,opt,name=begun,proto3" json:"begun,omitempty"`                         // Unix seconds
+	PeriodNumber  uint64                 `protobuf:"varint,7,opt,name=period_number,json=periodNumber,proto3" json:"period_number,omitempty"`
+	SpentInPeriod []byte                 `protobuf:"bytes,8,opt,name=spent_in_period,json=spentInPeriod,proto3" json:"spent_in_period,omitempty"` // amounts
+	Spent         []byte                 `protobuf:"bytes,9,opt,name=spent,proto3" json:"spent,omitempty"`
+	Deposit       []byte                 `protobuf:"bytes,10,opt,name=deposit,proto3" json:"deposit,omitempty"`
+	Epoch         uint32                 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the granter's account
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Grant) GetPerPeriod() []byte {
+	if x != nil {
+		return x.PerPeriod
+	}
+	return nil
+}
+
+func (x *Grant) GetPeriod() uint32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *Grant) GetTotal() []byte {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *Grant) GetUntil() uint64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *Grant) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Grant) GetBegun() uint64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
+func (x *Grant) GetPeriodNumber() uint64 {
+	if x != nil {
+		return x.PeriodNumber
+	}
+	return 0
+}
+
+func (x *Grant) GetSpentInPeriod() []byte {
+	if x != nil {
+		return x.SpentInPeriod
+	}
+	return nil
+}
+
+func (x *Grant) GetSpent() []byte {
+	if x != nil {
+		return x.Spent
+	}
+	return nil
+}
+
+func (x *Grant) GetDeposit() []byte {
+	if x != nil {
+		return x.Deposit
+	}
+	return nil
+}
+
+func (x *Grant) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 type Parameters struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	MaxTxBytes          uint32                 `protobuf:"varint,1,opt,name=max_tx_bytes,json=maxTxBytes,proto3" json:"max_tx_bytes,omitempty"`
@@ -255,13 +768,21 @@ type Parameters struct {
 	FeePerOperation     uint64                 `protobuf:"varint,8,opt,name=fee_per_operation,json=feePerOperation,proto3" json:"fee_per_operation,omitempty"`
 	FeePerSignature     uint64                 `protobuf:"varint,9,opt,name=fee_per_signature,json=feePerSignature,proto3" json:"fee_per_signature,omitempty"`
 	AssetCreators       [][]byte               `protobuf:"bytes,10,rep,name=asset_creators,json=assetCreators,proto3" json:"asset_creators,omitempty"` // addresses, strictly ascending
+	DepositAccount      uint64                 `protobuf:"varint,11,opt,name=deposit_account,json=depositAccount,proto3" json:"deposit_account,omitempty"`
+	DepositLine         uint64                 `protobuf:"varint,12,opt,name=deposit_line,json=depositLine,proto3" json:"deposit_line,omitempty"`
+	DepositHold         uint64                 `protobuf:"varint,13,opt,name=deposit_hold,json=depositHold,proto3" json:"deposit_hold,omitempty"`
+	DepositGrant        uint64                 `protobuf:"varint,14,opt,name=deposit_grant,json=depositGrant,proto3" json:"deposit_grant,omitempty"`
+	MaxHoldSeconds      uint32                 `protobuf:"varint,15,opt,name=max_hold_seconds,json=maxHoldSeconds,proto3" json:"max_hold_seconds,omitempty"`
+	MaxExpiries         uint32                 `protobuf:"varint,16,opt,name=max_expiries,json=maxExpiries,proto3" json:"max_expiries,omitempty"`                  // holds that expire in one block
+	FeeTargetWeight     uint64                 `protobuf:"varint,17,opt,name=fee_target_weight,json=feeTargetWeight,proto3" json:"fee_target_weight,omitempty"`    // 0: fees do not adapt
+	MaxFeeMultiplier    uint32                 `protobuf:"varint,18,opt,name=max_fee_multiplier,json=maxFeeMultiplier,proto3" json:"max_fee_multiplier,omitempty"` // in thousandths
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Parameters) Reset() {
 	*x = Parameters{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[3]
+	mi := &file_pacioli_v1_state_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +794,7 @@ func (x *Parameters) String() string {
 func (*Parameters) ProtoMessage() {}
 
 func (x *Parameters) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[3]
+	mi := &file_pacioli_v1_state_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +807,7 @@ func (x *Parameters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parameters.ProtoReflect.Descriptor instead.
 func (*Parameters) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{3}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Parameters) GetMaxTxBytes() uint32 {
@@ -359,6 +880,158 @@ func (x *Parameters) GetAssetCreators() [][]byte {
 	return nil
 }
 
+func (x *Parameters) GetDepositAccount() uint64 {
+	if x != nil {
+		return x.DepositAccount
+	}
+	return 0
+}
+
+func (x *Parameters) GetDepositLine() uint64 {
+	if x != nil {
+		return x.DepositLine
+	}
+	return 0
+}
+
+func (x *Parameters) GetDepositHold() uint64 {
+	if x != nil {
+		return x.DepositHold
+	}
+	return 0
+}
+
+func (x *Parameters) GetDepositGrant() uint64 {
+	if x != nil {
+		return x.DepositGrant
+	}
+	return 0
+}
+
+func (x *Parameters) GetMaxHoldSeconds() uint32 {
+	if x != nil {
+		return x.MaxHoldSeconds
+	}
+	return 0
+}
+
+func (x *Parameters) GetMaxExpiries() uint32 {
+	if x != nil {
+		return x.MaxExpiries
+	}
+	return 0
+}
+
+func (x *Parameters) GetFeeTargetWeight() uint64 {
+	if x != nil {
+		return x.FeeTargetWeight
+	}
+	return 0
+}
+
+func (x *Parameters) GetMaxFeeMultiplier() uint32 {
+	if x != nil {
+		return x.MaxFeeMultiplier
+	}
+	return 0
+}
+
+type FeeRate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Multiplier    uint32                 `protobuf:"varint,1,opt,name=multiplier,proto3" json:"multiplier,omitempty"` // in thousandths
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeeRate) Reset() {
+	*x = FeeRate{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeeRate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeeRate) ProtoMessage() {}
+
+func (x *FeeRate) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeeRate.ProtoReflect.Descriptor instead.
+func (*FeeRate) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FeeRate) GetMultiplier() uint32 {
+	if x != nil {
+		return x.Multiplier
+	}
+	return 0
+}
+
+type DueTotals struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Through       uint64                 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"` // Unix seconds: all holds that expire until then are gone
+	Open          uint64                 `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`       // number of open holds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DueTotals) Reset() {
+	*x = DueTotals{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DueTotals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DueTotals) ProtoMessage() {}
+
+func (x *DueTotals) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DueTotals.ProtoReflect.Descriptor instead.
+func (*DueTotals) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DueTotals) GetThrough() uint64 {
+	if x != nil {
+		return x.Through
+	}
+	return 0
+}
+
+func (x *DueTotals) GetOpen() uint64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
 type Network struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ChainId       string                 `protobuf:"bytes,1,opt,name=chain_id,json=chainId,proto3" json:"chain_id,omitempty"`
@@ -370,7 +1043,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[4]
+	mi := &file_pacioli_v1_state_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +1055,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[4]
+	mi := &file_pacioli_v1_state_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +1068,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{4}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Network) GetChainId() string {
@@ -428,7 +1101,7 @@ type ValidatorSet struct {
 
 func (x *ValidatorSet) Reset() {
 	*x = ValidatorSet{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[5]
+	mi := &file_pacioli_v1_state_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +1113,7 @@ func (x *ValidatorSet) String() string {
 func (*ValidatorSet) ProtoMessage() {}
 
 func (x *ValidatorSet) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[5]
+	mi := &file_pacioli_v1_state_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +1126,7 @@ func (x *ValidatorSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidatorSet.ProtoReflect.Descriptor instead.
 func (*ValidatorSet) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{5}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ValidatorSet) GetValidators() []*Validator {
@@ -475,7 +1148,7 @@ type Validator struct {
 
 func (x *Validator) Reset() {
 	*x = Validator{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[6]
+	mi := &file_pacioli_v1_state_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +1160,7 @@ func (x *Validator) String() string {
 func (*Validator) ProtoMessage() {}
 
 func (x *Validator) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[6]
+	mi := &file_pacioli_v1_state_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +1173,7 @@ func (x *Validator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validator.ProtoReflect.Descriptor instead.
 func (*Validator) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{6}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Validator) GetScheme() uint32 {
@@ -541,7 +1214,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[7]
+	mi := &file_pacioli_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +1226,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[7]
+	mi := &file_pacioli_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +1239,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Bucket) GetCount() uint32 {
@@ -593,7 +1266,7 @@ type ReplayTotals struct {
 
 func (x *ReplayTotals) Reset() {
 	*x = ReplayTotals{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[8]
+	mi := &file_pacioli_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +1278,7 @@ func (x *ReplayTotals) String() string {
 func (*ReplayTotals) ProtoMessage() {}
 
 func (x *ReplayTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[8]
+	mi := &file_pacioli_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +1291,7 @@ func (x *ReplayTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayTotals.ProtoReflect.Descriptor instead.
 func (*ReplayTotals) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplayTotals) GetPrunedThrough() uint64 {
@@ -646,7 +1319,7 @@ type NumberedNonce struct {
 
 func (x *NumberedNonce) Reset() {
 	*x = NumberedNonce{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[9]
+	mi := &file_pacioli_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +1331,7 @@ func (x *NumberedNonce) String() string {
 func (*NumberedNonce) ProtoMessage() {}
 
 func (x *NumberedNonce) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[9]
+	mi := &file_pacioli_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +1344,7 @@ func (x *NumberedNonce) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumberedNonce.ProtoReflect.Descriptor instead.
 func (*NumberedNonce) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NumberedNonce) GetValidUntil() uint64 {
@@ -709,7 +1382,7 @@ type Genesis struct {
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[10]
+	mi := &file_pacioli_v1_state_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +1394,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[10]
+	mi := &file_pacioli_v1_state_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +1407,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{10}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Genesis) GetUnixNanos() uint64 {
@@ -790,7 +1463,7 @@ type GenesisBalance struct {
 
 func (x *GenesisBalance) Reset() {
 	*x = GenesisBalance{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[11]
+	mi := &file_pacioli_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1475,7 @@ func (x *GenesisBalance) String() string {
 func (*GenesisBalance) ProtoMessage() {}
 
 func (x *GenesisBalance) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[11]
+	mi := &file_pacioli_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1488,7 @@ func (x *GenesisBalance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenesisBalance.ProtoReflect.Descriptor instead.
 func (*GenesisBalance) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GenesisBalance) GetAccount() []byte {
@@ -844,25 +1517,81 @@ var File_pacioli_v1_state_proto protoreflect.FileDescriptor
 const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"\x16pacioli/v1/state.proto\x12\n" +
-	"pacioli.v1\"d\n" +
+	"pacioli.v1\"\xa0\x02\n" +
 	"\aAccount\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\fR\x06policy\x12%\n" +
 	"\x0epolicy_version\x18\x02 \x01(\rR\rpolicyVersion\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"\xd0\x01\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05flags\x18\x04 \x01(\rR\x05flags\x12\x18\n" +
+	"\adeposit\x18\x05 \x01(\fR\adeposit\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\rR\x05epoch\x12!\n" +
+	"\fclosed_lines\x18\a \x01(\x04R\vclosedLines\x12\x1f\n" +
+	"\vclosed_head\x18\b \x01(\fR\n" +
+	"closedHead\x120\n" +
+	"\brecovery\x18\t \x01(\v2\x14.pacioli.v1.RecoveryR\brecovery\"=\n" +
+	"\bRecovery\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\fR\x06policy\x12\x19\n" +
+	"\bready_at\x18\x02 \x01(\x04R\areadyAt\"\xe6\x02\n" +
 	"\x04Line\x12%\n" +
 	"\x0edebits_pending\x18\x01 \x01(\fR\rdebitsPending\x12#\n" +
 	"\rdebits_posted\x18\x02 \x01(\fR\fdebitsPosted\x12'\n" +
 	"\x0fcredits_pending\x18\x03 \x01(\fR\x0ecreditsPending\x12%\n" +
 	"\x0ecredits_posted\x18\x04 \x01(\fR\rcreditsPosted\x12\x18\n" +
 	"\aentries\x18\x05 \x01(\x04R\aentries\x12\x12\n" +
-	"\x04head\x18\x06 \x01(\fR\x04head\"\x8d\x01\n" +
+	"\x04head\x18\x06 \x01(\fR\x04head\x12\x14\n" +
+	"\x05flags\x18\a \x01(\rR\x05flags\x12\x18\n" +
+	"\aceiling\x18\b \x01(\fR\aceiling\x12\x16\n" +
+	"\x06credit\x18\t \x01(\fR\x06credit\x12\x10\n" +
+	"\x03cap\x18\n" +
+	" \x01(\fR\x03cap\x12\x18\n" +
+	"\adeposit\x18\v \x01(\fR\adeposit\x12 \n" +
+	"\vincarnation\x18\f \x01(\x04R\vincarnation\"\xd9\x01\n" +
 	"\x05Asset\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\fR\x06issuer\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x14\n" +
 	"\x05scale\x18\x03 \x01(\rR\x05scale\x12\x1d\n" +
 	"\n" +
 	"max_supply\x18\x04 \x01(\fR\tmaxSupply\x12#\n" +
-	"\rmetadata_hash\x18\x05 \x01(\fR\fmetadataHash\"\x88\x03\n" +
+	"\rmetadata_hash\x18\x05 \x01(\fR\fmetadataHash\x12\x1a\n" +
+	"\bcontrols\x18\x06 \x01(\rR\bcontrols\x12\x16\n" +
+	"\x06frozen\x18\a \x01(\rR\x06frozen\x12\x16\n" +
+	"\x06credit\x18\b \x01(\fR\x06credit\"P\n" +
+	"\bHoldings\x12\x14\n" +
+	"\x05lines\x18\x01 \x01(\x04R\x05lines\x12\x16\n" +
+	"\x06grants\x18\x02 \x01(\x04R\x06grants\x12\x16\n" +
+	"\x06assets\x18\x03 \x01(\x04R\x06assets\"\x80\x03\n" +
+	"\x04Hold\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\x12\x14\n" +
+	"\x05asset\x18\x03 \x01(\fR\x05asset\x12\x16\n" +
+	"\x06amount\x18\x04 \x01(\fR\x06amount\x12\x1c\n" +
+	"\treference\x18\x05 \x01(\fR\treference\x12\x12\n" +
+	"\x04code\x18\x06 \x01(\rR\x04code\x12\x18\n" +
+	"\aexpires\x18\a \x01(\x04R\aexpires\x12\x1d\n" +
+	"\n" +
+	"not_before\x18\b \x01(\x04R\tnotBefore\x12\x18\n" +
+	"\aarbiter\x18\t \x01(\fR\aarbiter\x12\x1b\n" +
+	"\thash_lock\x18\n" +
+	" \x01(\fR\bhashLock\x12\x17\n" +
+	"\apost_by\x18\v \x01(\rR\x06postBy\x12\x17\n" +
+	"\avoid_by\x18\f \x01(\rR\x06voidBy\x12$\n" +
+	"\x0epost_at_expiry\x18\r \x01(\bR\fpostAtExpiry\x12\x18\n" +
+	"\adeposit\x18\x0e \x01(\fR\adeposit\x12\x12\n" +
+	"\x04slot\x18\x0f \x01(\rR\x04slot\"\xa3\x02\n" +
+	"\x05Grant\x12\x1d\n" +
+	"\n" +
+	"per_period\x18\x01 \x01(\fR\tperPeriod\x12\x16\n" +
+	"\x06period\x18\x02 \x01(\rR\x06period\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\fR\x05total\x12\x14\n" +
+	"\x05until\x18\x04 \x01(\x04R\x05until\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\fR\x02to\x12\x14\n" +
+	"\x05begun\x18\x06 \x01(\x04R\x05begun\x12#\n" +
+	"\rperiod_number\x18\a \x01(\x04R\fperiodNumber\x12&\n" +
+	"\x0fspent_in_period\x18\b \x01(\fR\rspentInPeriod\x12\x14\n" +
+	"\x05spent\x18\t \x01(\fR\x05spent\x12\x18\n" +
+	"\adeposit\x18\n" +
+	" \x01(\fR\adeposit\x12\x14\n" +
+	"\x05epoch\x18\v \x01(\rR\x05epoch\"\xc3\x05\n" +
 	"\n" +
 	"Parameters\x12 \n" +
 	"\fmax_tx_bytes\x18\x01 \x01(\rR\n" +
@@ -877,7 +1606,22 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\x11fee_per_operation\x18\b \x01(\x04R\x0ffeePerOperation\x12*\n" +
 	"\x11fee_per_signature\x18\t \x01(\x04R\x0ffeePerSignature\x12%\n" +
 	"\x0easset_creators\x18\n" +
-	" \x03(\fR\rassetCreators\"[\n" +
+	" \x03(\fR\rassetCreators\x12'\n" +
+	"\x0fdeposit_account\x18\v \x01(\x04R\x0edepositAccount\x12!\n" +
+	"\fdeposit_line\x18\f \x01(\x04R\vdepositLine\x12!\n" +
+	"\fdeposit_hold\x18\r \x01(\x04R\vdepositHold\x12#\n" +
+	"\rdeposit_grant\x18\x0e \x01(\x04R\fdepositGrant\x12(\n" +
+	"\x10max_hold_seconds\x18\x0f \x01(\rR\x0emaxHoldSeconds\x12!\n" +
+	"\fmax_expiries\x18\x10 \x01(\rR\vmaxExpiries\x12*\n" +
+	"\x11fee_target_weight\x18\x11 \x01(\x04R\x0ffeeTargetWeight\x12,\n" +
+	"\x12max_fee_multiplier\x18\x12 \x01(\rR\x10maxFeeMultiplier\")\n" +
+	"\aFeeRate\x12\x1e\n" +
+	"\n" +
+	"multiplier\x18\x01 \x01(\rR\n" +
+	"multiplier\"9\n" +
+	"\tDueTotals\x12\x18\n" +
+	"\athrough\x18\x01 \x01(\x04R\athrough\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\x04R\x04open\"[\n" +
 	"\aNetwork\x12\x19\n" +
 	"\bchain_id\x18\x01 \x01(\tR\achainId\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12%\n" +
@@ -934,30 +1678,37 @@ func file_pacioli_v1_state_proto_rawDescGZIP() []byte {
 	return file_pacioli_v1_state_proto_rawDescData
 }
 
-var file_pacioli_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_pacioli_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_pacioli_v1_state_proto_goTypes = []any{
 	(*Account)(nil),        // 0: pacioli.v1.Account
-	(*Line)(nil),           // 1: pacioli.v1.Line
-	(*Asset)(nil),          // 2: pacioli.v1.Asset
-	(*Parameters)(nil),     // 3: pacioli.v1.Parameters
-	(*Network)(nil),        // 4: pacioli.v1.Network
-	(*ValidatorSet)(nil),   // 5: pacioli.v1.ValidatorSet
-	(*Validator)(nil),      // 6: pacioli.v1.Validator
-	(*Bucket)(nil),         // 7: pacioli.v1.Bucket
-	(*ReplayTotals)(nil),   // 8: pacioli.v1.ReplayTotals
-	(*NumberedNonce)(nil),  // 9: pacioli.v1.NumberedNonce
-	(*Genesis)(nil),        // 10: pacioli.v1.Genesis
-	(*GenesisBalance)(nil), // 11: pacioli.v1.GenesisBalance
+	(*Recovery)(nil),       // 1: pacioli.v1.Recovery
+	(*Line)(nil),           // 2: pacioli.v1.Line
+	(*Asset)(nil),          // 3: pacioli.v1.Asset
+	(*Holdings)(nil),       // 4: pacioli.v1.Holdings
+	(*Hold)(nil),           // 5: pacioli.v1.Hold
+	(*Grant)(nil),          // 6: pacioli.v1.Grant
+	(*Parameters)(nil),     // 7: pacioli.v1.Parameters
+	(*FeeRate)(nil),        // 8: pacioli.v1.FeeRate
+	(*DueTotals)(nil),      // 9: pacioli.v1.DueTotals
+	(*Network)(nil),        // 10: pacioli.v1.Network
+	(*ValidatorSet)(nil),   // 11: pacioli.v1.ValidatorSet
+	(*Validator)(nil),      // 12: pacioli.v1.Validator
+	(*Bucket)(nil),         // 13: pacioli.v1.Bucket
+	(*ReplayTotals)(nil),   // 14: pacioli.v1.ReplayTotals
+	(*NumberedNonce)(nil),  // 15: pacioli.v1.NumberedNonce
+	(*Genesis)(nil),        // 16: pacioli.v1.Genesis
+	(*GenesisBalance)(nil), // 17: pacioli.v1.GenesisBalance
 }
 var file_pacioli_v1_state_proto_depIdxs = []int32{
-	6,  // 0: pacioli.v1.ValidatorSet.validators:type_name -> pacioli.v1.Validator
-	3,  // 1: pacioli.v1.Genesis.parameters:type_name -> pacioli.v1.Parameters
-	11, // 2: pacioli.v1.Genesis.balances:type_name -> pacioli.v1.GenesisBalance
-	3,  // [3:3] is the sub-list for method output_type
-	3,  // [3:3] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	1,  // 0: pacioli.v1.Account.recovery:type_name -> pacioli.v1.Recovery
+	12, // 1: pacioli.v1.ValidatorSet.validators:type_name -> pacioli.v1.Validator
+	7,  // 2: pacioli.v1.Genesis.parameters:type_name -> pacioli.v1.Parameters
+	17, // 3: pacioli.v1.Genesis.balances:type_name -> pacioli.v1.GenesisBalance
+	4,  // [4:4] is the sub-list for method output_type
+	4,  // [4:4] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_pacioli_v1_state_proto_init() }
@@ -971,7 +1722,7 @@ func file_pacioli_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pacioli_v1_state_proto_rawDesc), len(file_pacioli_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,6 +28,7 @@ type Tx struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Body          []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`           // an encoded Body: what is signed are these bytes
 	Witnesses     []*Witness             `protobuf:"bytes,2,rep,name=witnesses,proto3" json:"witnesses,omitempty"` // strictly ascending by signer, then key
+	Sponsor       *Sponsor               `protobuf:"bytes,3,opt,name=sponsor,proto3" json:"sponsor,omitempty"`     // optional: who pays in the signers' place, perhaps added after they have signed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -76,9 +77,16 @@ func (x *Tx) GetWitnesses() []*Witness {
 	return nil
 }
 
+func (x *Tx) GetSponsor() *Sponsor {
+	if x != nil {
+		return x.Sponsor
+	}
+	return nil
+}
+
 type Witness struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"` // index in Body.signers
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"` // index in Body.signers; their number stands for the sponsor
 	Key           uint32                 `protobuf:"varint,2,opt,name=key,proto3" json:"key,omitempty"`       // index in the keys of that signer's policy
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -136,20 +144,90 @@ func (x *Witness) GetSignature() []byte {
 	return nil
 }
 
+type Sponsor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`             // 32; none of the signers
+	MaxFee        []byte                 `protobuf:"bytes,2,opt,name=max_fee,json=maxFee,proto3" json:"max_fee,omitempty"` // amounts in base units of the fee asset
+	MaxDeposit    []byte                 `protobuf:"bytes,3,opt,name=max_deposit,json=maxDeposit,proto3" json:"max_deposit,omitempty"`
+	Policy        []byte                 `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"` // as of a Signer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sponsor) Reset() {
+	*x = Sponsor{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sponsor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sponsor) ProtoMessage() {}
+
+func (x *Sponsor) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sponsor.ProtoReflect.Descriptor instead.
+func (*Sponsor) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Sponsor) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Sponsor) GetMaxFee() []byte {
+	if x != nil {
+		return x.MaxFee
+	}
+	return nil
+}
+
+func (x *Sponsor) GetMaxDeposit() []byte {
+	if x != nil {
+		return x.MaxDeposit
+	}
+	return nil
+}
+
+func (x *Sponsor) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 type Body struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`                         // 1
-	Signers       []*Signer              `protobuf:"bytes,2,rep,name=signers,proto3" json:"signers,omitempty"`                          // 1 to 16; the first one pays the fee
+	Signers       []*Signer              `protobuf:"bytes,2,rep,name=signers,proto3" json:"signers,omitempty"`                          // 1 to 16; the first one pays unless a granter or a sponsor does
 	ValidUntil    uint64                 `protobuf:"varint,3,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"` // Unix seconds; required with a nonce
 	MaxFee        []byte                 `protobuf:"bytes,4,opt,name=max_fee,json=maxFee,proto3" json:"max_fee,omitempty"`              // amount in base units of the fee asset
 	Operations    []*Operation           `protobuf:"bytes,5,rep,name=operations,proto3" json:"operations,omitempty"`                    // 1 to 1,000
+	MaxDeposit    []byte                 `protobuf:"bytes,6,opt,name=max_deposit,json=maxDeposit,proto3" json:"max_deposit,omitempty"`  // amount in base units of the fee asset: most that new rows may cost in deposits
+	FeeGranter    []byte                 `protobuf:"bytes,7,opt,name=fee_granter,json=feeGranter,proto3" json:"fee_granter,omitempty"`  // optional; who pays, under a grant for fees to the first signer; 32
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_pacioli_v1_tx_proto_msgTypes[2]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -161,7 +239,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_tx_proto_msgTypes[2]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -174,7 +252,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{2}
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Body) GetVersion() uint32 {
@@ -212,6 +290,20 @@ func (x *Body) GetOperations() []*Operation {
 	return nil
 }
 
+func (x *Body) GetMaxDeposit() []byte {
+	if x != nil {
+		return x.MaxDeposit
+	}
+	return nil
+}
+
+func (x *Body) GetFeeGranter() []byte {
+	if x != nil {
+		return x.FeeGranter
+	}
+	return nil
+}
+
 type Signer struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Address []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // 32
@@ -219,14 +311,14 @@ type Signer struct {
 	// that does not stand alone in its message would not have the same bytes in every language.
 	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // from 1
 	Nonce         []byte `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`        // 16
-	Policy        []byte `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`      // an encoded Policy; needed until the account has signed once
+	Policy        []byte `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`      // an encoded Policy; needed until the account has a row
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Signer) Reset() {
 	*x = Signer{}
-	mi := &file_pacioli_v1_tx_proto_msgTypes[3]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +330,7 @@ func (x *Signer) String() string {
 func (*Signer) ProtoMessage() {}
 
 func (x *Signer) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_tx_proto_msgTypes[3]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +343,7 @@ func (x *Signer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signer.ProtoReflect.Descriptor instead.
 func (*Signer) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{3}
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Signer) GetAddress() []byte {
@@ -282,6 +374,7 @@ func (x *Signer) GetPolicy() []byte {
 	return nil
 }
 
+// Operation has exactly one field, whose number is its kind.
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -289,6 +382,21 @@ type Operation struct {
 	//	*Operation_Transfer
 	//	*Operation_CreateAsset
 	//	*Operation_SetPolicy
+	//	*Operation_CreateHold
+	//	*Operation_PostHold
+	//	*Operation_VoidHold
+	//	*Operation_SetAsset
+	//	*Operation_SetLine
+	//	*Operation_Clawback
+	//	*Operation_OpenLine
+	//	*Operation_CloseLine
+	//	*Operation_SetAccount
+	//	*Operation_CloseAccount
+	//	*Operation_SetGrant
+	//	*Operation_RevokeGrant
+	//	*Operation_StartRecovery
+	//	*Operation_CancelRecovery
+	//	*Operation_FinishRecovery
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -296,7 +404,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_pacioli_v1_tx_proto_msgTypes[4]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -308,7 +416,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_tx_proto_msgTypes[4]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -321,7 +429,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{4}
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Operation) GetKind() isOperation_Kind {
@@ -358,6 +466,141 @@ func (x *Operation) GetSetPolicy() *SetPolicy {
 	return nil
 }
 
+func (x *Operation) GetCreateHold() *CreateHold {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_CreateHold); ok {
+			return x.CreateHold
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetPostHold() *PostHold {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_PostHold); ok {
+			return x.PostHold
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetVoidHold() *VoidHold {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_VoidHold); ok {
+			return x.VoidHold
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetSetAsset() *SetAsset {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_SetAsset); ok {
+			return x.SetAsset
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetSetLine() *SetLine {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_SetLine); ok {
+			return x.SetLine
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetClawback() *Clawback {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_Clawback); ok {
+			return x.Clawback
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetOpenLine() *OpenLine {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_OpenLine); ok {
+			return x.OpenLine
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetCloseLine() *CloseLine {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_CloseLine); ok {
+			return x.CloseLine
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetSetAccount() *SetAccount {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_SetAccount); ok {
+			return x.SetAccount
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetCloseAccount() *CloseAccount {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_CloseAccount); ok {
+			return x.CloseAccount
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetSetGrant() *SetGrant {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_SetGrant); ok {
+			return x.SetGrant
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetRevokeGrant() *RevokeGrant {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_RevokeGrant); ok {
+			return x.RevokeGrant
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetStartRecovery() *StartRecovery {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_StartRecovery); ok {
+			return x.StartRecovery
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetCancelRecovery() *CancelRecovery {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_CancelRecovery); ok {
+			return x.CancelRecovery
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetFinishRecovery() *FinishRecovery {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_FinishRecovery); ok {
+			return x.FinishRecovery
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -374,28 +617,165 @@ type Operation_SetPolicy struct {
 	SetPolicy *SetPolicy `protobuf:"bytes,3,opt,name=set_policy,json=setPolicy,proto3,oneof"`
 }
 
+type Operation_CreateHold struct {
+	CreateHold *CreateHold `protobuf:"bytes,4,opt,name=create_hold,json=createHold,proto3,oneof"`
+}
+
+type Operation_PostHold struct {
+	PostHold *PostHold `protobuf:"bytes,5,opt,name=post_hold,json=postHold,proto3,oneof"`
+}
+
+type Operation_VoidHold struct {
+	VoidHold *VoidHold `protobuf:"bytes,6,opt,name=void_hold,json=voidHold,proto3,oneof"`
+}
+
+type Operation_SetAsset struct {
+	SetAsset *SetAsset `protobuf:"bytes,7,opt,name=set_asset,json=setAsset,proto3,oneof"`
+}
+
+type Operation_SetLine struct {
+	SetLine *SetLine `protobuf:"bytes,8,opt,name=set_line,json=setLine,proto3,oneof"`
+}
+
+type Operation_Clawback struct {
+	Clawback *Clawback `protobuf:"bytes,9,opt,name=clawback,proto3,oneof"`
+}
+
+type Operation_OpenLine struct {
+	OpenLine *OpenLine `protobuf:"bytes,10,opt,name=open_line,json=openLine,proto3,oneof"`
+}
+
+type Operation_CloseLine struct {
+	CloseLine *CloseLine `protobuf:"bytes,11,opt,name=close_line,json=closeLine,proto3,oneof"`
+}
+
+type Operation_SetAccount struct {
+	SetAccount *SetAccount `protobuf:"bytes,12,opt,name=set_account,json=setAccount,proto3,oneof"`
+}
+
+type Operation_CloseAccount struct {
+	CloseAccount *CloseAccount `protobuf:"bytes,13,opt,name=close_account,json=closeAccount,proto3,oneof"`
+}
+
+type Operation_SetGrant struct {
+	SetGrant *SetGrant `protobuf:"bytes,14,opt,name=set_grant,json=setGrant,proto3,oneof"`
+}
+
+type Operation_RevokeGrant struct {
+	RevokeGrant *RevokeGrant `protobuf:"bytes,15,opt,name=revoke_grant,json=revokeGrant,proto3,oneof"`
+}
+
+type Operation_StartRecovery struct {
+	StartRecovery *StartRecovery `protobuf:"bytes,16,opt,name=start_recovery,json=startRecovery,proto3,oneof"`
+}
+
+type Operation_CancelRecovery struct {
+	CancelRecovery *CancelRecovery `protobuf:"bytes,17,opt,name=cancel_recovery,json=cancelRecovery,proto3,oneof"`
+}
+
+type Operation_FinishRecovery struct {
+	FinishRecovery *FinishRecovery `protobuf:"bytes,18,opt,name=finish_recovery,json=finishRecovery,proto3,oneof"`
+}
+
 func (*Operation_Transfer) isOperation_Kind() {}
 
 func (*Operation_CreateAsset) isOperation_Kind() {}
 
 func (*Operation_SetPolicy) isOperation_Kind() {}
 
+func (*Operation_CreateHold) isOperation_Kind() {}
+
+func (*Operation_PostHold) isOperation_Kind() {}
+
+func (*Operation_VoidHold) isOperation_Kind() {}
+
+func (*Operation_SetAsset) isOperation_Kind() {}
+
+func (*Operation_SetLine) isOperation_Kind() {}
+
+func (*Operation_Clawback) isOperation_Kind() {}
+
+func (*Operation_OpenLine) isOperation_Kind() {}
+
+func (*Operation_CloseLine) isOperation_Kind() {}
+
+func (*Operation_SetAccount) isOperation_Kind() {}
+
+func (*Operation_CloseAccount) isOperation_Kind() {}
+
+func (*Operation_SetGrant) isOperation_Kind() {}
+
+func (*Operation_RevokeGrant) isOperation_Kind() {}
+
+func (*Operation_StartRecovery) isOperation_Kind() {}
+
+func (*Operation_CancelRecovery) isOperation_Kind() {}
+
+func (*Operation_FinishRecovery) isOperation_Kind() {}
+
+// Limit says that a limit is to be set; an amount of 0 that there is to be none.
+type Limit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Amount        []byte                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Limit) GetAmount() []byte {
+	if x != nil {
+		return x.Amount
+	}
+	return nil
+}
+
 type Transfer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	From          uint32                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`          // index of the signer
-	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`               // address, 32
-	Asset         []byte                 `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`         // id, 16
-	Amount        []byte                 `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`       // above 0
-	Reference     []byte                 `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"` // 16, or absent
-	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"`          // at most 65535
-	Memo          string                 `protobuf:"bytes,7,opt,name=memo,proto3" json:"memo,omitempty"`           // at most 256 bytes
+	From          uint32                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`           // index of the signer
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`                // address, 32
+	Asset         []byte                 `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`          // id, 16
+	Amount        []byte                 `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`        // above 0
+	Reference     []byte                 `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"`  // 16, or absent
+	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"`           // at most 65535
+	Memo          string                 `protobuf:"bytes,7,opt,name=memo,proto3" json:"memo,omitempty"`            // at most 256 bytes
+	Balancing     uint32                 `protobuf:"varint,8,opt,name=balancing,proto3" json:"balancing,omitempty"` // bits: 1 at most what is available, 2 at most what the credited line owes
+	Granter       []byte                 `protobuf:"bytes,9,opt,name=granter,proto3" json:"granter,omitempty"`      // optional; the debited account, which is then not the signer; 32
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_pacioli_v1_tx_proto_msgTypes[5]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +787,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_tx_proto_msgTypes[5]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +800,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{5}
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Transfer) GetFrom() uint32 {
@@ -472,6 +852,20 @@ func (x *Transfer) GetMemo() string {
 	return ""
 }
 
+func (x *Transfer) GetBalancing() uint32 {
+	if x != nil {
+		return x.Balancing
+	}
+	return 0
+}
+
+func (x *Transfer) GetGranter() []byte {
+	if x != nil {
+		return x.Granter
+	}
+	return nil
+}
+
 type CreateAsset struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Issuer        uint32                 `protobuf:"varint,1,opt,name=issuer,proto3" json:"issuer,omitempty"`                                // index of the signer
@@ -479,13 +873,14 @@ type CreateAsset struct {
 	Scale         uint32                 `protobuf:"varint,3,opt,name=scale,proto3" json:"scale,omitempty"`                                  // at most 18
 	MaxSupply     []byte                 `protobuf:"bytes,4,opt,name=max_supply,json=maxSupply,proto3" json:"max_supply,omitempty"`          // amount above 0
 	MetadataHash  []byte                 `protobuf:"bytes,5,opt,name=metadata_hash,json=metadataHash,proto3" json:"metadata_hash,omitempty"` // 32, or absent
+	Controls      uint32                 `protobuf:"varint,6,opt,name=controls,proto3" json:"controls,omitempty"`                            // bits: 1 authorisation, 2 freeze, 4 clawback
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateAsset) Reset() {
 	*x = CreateAsset{}
-	mi := &file_pacioli_v1_tx_proto_msgTypes[6]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +892,7 @@ func (x *CreateAsset) String() string {
 func (*CreateAsset) ProtoMessage() {}
 
 func (x *CreateAsset) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_tx_proto_msgTypes[6]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +905,7 @@ func (x *CreateAsset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateAsset.ProtoReflect.Descriptor instead.
 func (*CreateAsset) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{6}
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateAsset) GetIssuer() uint32 {
@@ -548,18 +943,26 @@ func (x *CreateAsset) GetMetadataHash() []byte {
 	return nil
 }
 
+func (x *CreateAsset) GetControls() uint32 {
+	if x != nil {
+		return x.Controls
+	}
+	return 0
+}
+
 type SetPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"` // index of the signer
-	Policy        []byte                 `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`  // an encoded Policy
-	Proofs        [][]byte               `protobuf:"bytes,3,rep,name=proofs,proto3" json:"proofs,omitempty"`  // a signature over the possession preimage by each key of the policy, in its order
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`                                 // index of the signer
+	Policy        []byte                 `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`                                  // an encoded Policy
+	Proofs        [][]byte               `protobuf:"bytes,3,rep,name=proofs,proto3" json:"proofs,omitempty"`                                  // a signature over the possession preimage by each key of the policy, in its order
+	RevokeGrants  bool                   `protobuf:"varint,4,opt,name=revoke_grants,json=revokeGrants,proto3" json:"revoke_grants,omitempty"` // all grants that the account has given end
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetPolicy) Reset() {
 	*x = SetPolicy{}
-	mi := &file_pacioli_v1_tx_proto_msgTypes[7]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +974,7 @@ func (x *SetPolicy) String() string {
 func (*SetPolicy) ProtoMessage() {}
 
 func (x *SetPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_tx_proto_msgTypes[7]
+	mi := &file_pacioli_v1_tx_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +987,7 @@ func (x *SetPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicy.ProtoReflect.Descriptor instead.
 func (*SetPolicy) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{7}
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SetPolicy) GetSigner() uint32 {
@@ -608,19 +1011,1181 @@ func (x *SetPolicy) GetProofs() [][]byte {
 	return nil
 }
 
+func (x *SetPolicy) GetRevokeGrants() bool {
+	if x != nil {
+		return x.RevokeGrants
+	}
+	return false
+}
+
+type CreateHold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`               // address, 32
+	Asset         []byte                 `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`         // id, 16
+	Amount        []byte                 `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`       // above 0
+	Reference     []byte                 `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"` // as of a transfer
+	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"`
+	Memo          string                 `protobuf:"bytes,7,opt,name=memo,proto3" json:"memo,omitempty"`
+	Balancing     uint32                 `protobuf:"varint,8,opt,name=balancing,proto3" json:"balancing,omitempty"`                              // 0 or 1
+	Granter       []byte                 `protobuf:"bytes,9,opt,name=granter,proto3" json:"granter,omitempty"`                                   // as of a transfer
+	Expires       uint64                 `protobuf:"varint,10,opt,name=expires,proto3" json:"expires,omitempty"`                                 // Unix seconds
+	NotBefore     uint64                 `protobuf:"varint,11,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`            // Unix seconds before which it cannot be posted
+	Arbiter       []byte                 `protobuf:"bytes,12,opt,name=arbiter,proto3" json:"arbiter,omitempty"`                                  // optional; address, 32
+	HashLock      []byte                 `protobuf:"bytes,13,opt,name=hash_lock,json=hashLock,proto3" json:"hash_lock,omitempty"`                // optional; posting reveals bytes whose SHA-256 this is
+	PostBy        uint32                 `protobuf:"varint,14,opt,name=post_by,json=postBy,proto3" json:"post_by,omitempty"`                     // bits: 1 receiver, 2 arbiter, 4 holder, 8 anybody
+	VoidBy        uint32                 `protobuf:"varint,15,opt,name=void_by,json=voidBy,proto3" json:"void_by,omitempty"`                     // bits: 1 receiver, 2 arbiter, 4 holder
+	PostAtExpiry  bool                   `protobuf:"varint,16,opt,name=post_at_expiry,json=postAtExpiry,proto3" json:"post_at_expiry,omitempty"` // posted at expiry, not voided
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateHold) Reset() {
+	*x = CreateHold{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateHold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateHold) ProtoMessage() {}
+
+func (x *CreateHold) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateHold.ProtoReflect.Descriptor instead.
+func (*CreateHold) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CreateHold) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *CreateHold) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *CreateHold) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *CreateHold) GetAmount() []byte {
+	if x != nil {
+		return x.Amount
+	}
+	return nil
+}
+
+func (x *CreateHold) GetReference() []byte {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *CreateHold) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *CreateHold) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
+func (x *CreateHold) GetBalancing() uint32 {
+	if x != nil {
+		return x.Balancing
+	}
+	return 0
+}
+
+func (x *CreateHold) GetGranter() []byte {
+	if x != nil {
+		return x.Granter
+	}
+	return nil
+}
+
+func (x *CreateHold) GetExpires() uint64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *CreateHold) GetNotBefore() uint64 {
+	if x != nil {
+		return x.NotBefore
+	}
+	return 0
+}
+
+func (x *CreateHold) GetArbiter() []byte {
+	if x != nil {
+		return x.Arbiter
+	}
+	return nil
+}
+
+func (x *CreateHold) GetHashLock() []byte {
+	if x != nil {
+		return x.HashLock
+	}
+	return nil
+}
+
+func (x *CreateHold) GetPostBy() uint32 {
+	if x != nil {
+		return x.PostBy
+	}
+	return 0
+}
+
+func (x *CreateHold) GetVoidBy() uint32 {
+	if x != nil {
+		return x.VoidBy
+	}
+	return 0
+}
+
+func (x *CreateHold) GetPostAtExpiry() bool {
+	if x != nil {
+		return x.PostAtExpiry
+	}
+	return false
+}
+
+type PostHold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Hold          []byte                 `protobuf:"bytes,2,opt,name=hold,proto3" json:"hold,omitempty"`         // id, 32
+	Amount        []byte                 `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`     // 0: the whole; what is not posted returns
+	Preimage      []byte                 `protobuf:"bytes,4,opt,name=preimage,proto3" json:"preimage,omitempty"` // of the hash lock, at most 64
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostHold) Reset() {
+	*x = PostHold{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostHold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostHold) ProtoMessage() {}
+
+func (x *PostHold) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostHold.ProtoReflect.Descriptor instead.
+func (*PostHold) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PostHold) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *PostHold) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *PostHold) GetAmount() []byte {
+	if x != nil {
+		return x.Amount
+	}
+	return nil
+}
+
+func (x *PostHold) GetPreimage() []byte {
+	if x != nil {
+		return x.Preimage
+	}
+	return nil
+}
+
+type VoidHold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Hold          []byte                 `protobuf:"bytes,2,opt,name=hold,proto3" json:"hold,omitempty"` // id, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VoidHold) Reset() {
+	*x = VoidHold{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VoidHold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VoidHold) ProtoMessage() {}
+
+func (x *VoidHold) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VoidHold.ProtoReflect.Descriptor instead.
+func (*VoidHold) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *VoidHold) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *VoidHold) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+type SetAsset struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`                                 // the issuer
+	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`                                    // id, 16
+	DropControls  uint32                 `protobuf:"varint,3,opt,name=drop_controls,json=dropControls,proto3" json:"drop_controls,omitempty"` // bits as of CreateAsset
+	MaxSupply     []byte                 `protobuf:"bytes,4,opt,name=max_supply,json=maxSupply,proto3" json:"max_supply,omitempty"`           // 0: as it is
+	Freeze        uint32                 `protobuf:"varint,5,opt,name=freeze,proto3" json:"freeze,omitempty"`                                 // bits: 1 in, 2 out
+	Unfreeze      uint32                 `protobuf:"varint,6,opt,name=unfreeze,proto3" json:"unfreeze,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAsset) Reset() {
+	*x = SetAsset{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAsset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAsset) ProtoMessage() {}
+
+func (x *SetAsset) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAsset.ProtoReflect.Descriptor instead.
+func (*SetAsset) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetAsset) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *SetAsset) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *SetAsset) GetDropControls() uint32 {
+	if x != nil {
+		return x.DropControls
+	}
+	return 0
+}
+
+func (x *SetAsset) GetMaxSupply() []byte {
+	if x != nil {
+		return x.MaxSupply
+	}
+	return nil
+}
+
+func (x *SetAsset) GetFreeze() uint32 {
+	if x != nil {
+		return x.Freeze
+	}
+	return 0
+}
+
+func (x *SetAsset) GetUnfreeze() uint32 {
+	if x != nil {
+		return x.Unfreeze
+	}
+	return 0
+}
+
+type SetLine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`  // the issuer
+	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"` // address, 32
+	Asset         []byte                 `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`     // id, 16
+	Set           uint32                 `protobuf:"varint,4,opt,name=set,proto3" json:"set,omitempty"`        // bits: 1 authorised, 2 frozen in, 4 frozen out
+	Clear         uint32                 `protobuf:"varint,5,opt,name=clear,proto3" json:"clear,omitempty"`
+	Credit        *Limit                 `protobuf:"bytes,6,opt,name=credit,proto3" json:"credit,omitempty"` // how far the line may be overdrawn
+	Cap           *Limit                 `protobuf:"bytes,7,opt,name=cap,proto3" json:"cap,omitempty"`       // most that it may hold, as its issuer says
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLine) Reset() {
+	*x = SetLine{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLine) ProtoMessage() {}
+
+func (x *SetLine) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLine.ProtoReflect.Descriptor instead.
+func (*SetLine) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SetLine) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *SetLine) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *SetLine) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *SetLine) GetSet() uint32 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
+func (x *SetLine) GetClear() uint32 {
+	if x != nil {
+		return x.Clear
+	}
+	return 0
+}
+
+func (x *SetLine) GetCredit() *Limit {
+	if x != nil {
+		return x.Credit
+	}
+	return nil
+}
+
+func (x *SetLine) GetCap() *Limit {
+	if x != nil {
+		return x.Cap
+	}
+	return nil
+}
+
+type Clawback struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`      // the issuer
+	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`     // address, 32
+	Asset         []byte                 `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`         // id, 16
+	Amount        []byte                 `protobuf:"bytes,4,opt,name=amount,proto3" json:"amount,omitempty"`       // above 0
+	Reference     []byte                 `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"` // as of a transfer
+	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"`
+	Memo          string                 `protobuf:"bytes,7,opt,name=memo,proto3" json:"memo,omitempty"`
+	Balancing     uint32                 `protobuf:"varint,8,opt,name=balancing,proto3" json:"balancing,omitempty"` // 0 or 1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clawback) Reset() {
+	*x = Clawback{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clawback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clawback) ProtoMessage() {}
+
+func (x *Clawback) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clawback.ProtoReflect.Descriptor instead.
+func (*Clawback) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Clawback) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *Clawback) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *Clawback) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *Clawback) GetAmount() []byte {
+	if x != nil {
+		return x.Amount
+	}
+	return nil
+}
+
+func (x *Clawback) GetReference() []byte {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *Clawback) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Clawback) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
+func (x *Clawback) GetBalancing() uint32 {
+	if x != nil {
+		return x.Balancing
+	}
+	return 0
+}
+
+type OpenLine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`     // id, 16
+	Ceiling       *Limit                 `protobuf:"bytes,3,opt,name=ceiling,proto3" json:"ceiling,omitempty"` // most that it may hold, as its owner says
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenLine) Reset() {
+	*x = OpenLine{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenLine) ProtoMessage() {}
+
+func (x *OpenLine) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenLine.ProtoReflect.Descriptor instead.
+func (*OpenLine) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *OpenLine) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *OpenLine) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *OpenLine) GetCeiling() *Limit {
+	if x != nil {
+		return x.Ceiling
+	}
+	return nil
+}
+
+type CloseLine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"` // id, 16
+	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`       // who receives the deposit; address, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseLine) Reset() {
+	*x = CloseLine{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseLine) ProtoMessage() {}
+
+func (x *CloseLine) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseLine.ProtoReflect.Descriptor instead.
+func (*CloseLine) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CloseLine) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *CloseLine) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *CloseLine) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type SetAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Set           uint32                 `protobuf:"varint,2,opt,name=set,proto3" json:"set,omitempty"` // bits: 1 opt-in
+	Clear         uint32                 `protobuf:"varint,3,opt,name=clear,proto3" json:"clear,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAccount) Reset() {
+	*x = SetAccount{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAccount) ProtoMessage() {}
+
+func (x *SetAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAccount.ProtoReflect.Descriptor instead.
+func (*SetAccount) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetAccount) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *SetAccount) GetSet() uint32 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
+func (x *SetAccount) GetClear() uint32 {
+	if x != nil {
+		return x.Clear
+	}
+	return 0
+}
+
+type CloseAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // who receives the deposit; address, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseAccount) Reset() {
+	*x = CloseAccount{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseAccount) ProtoMessage() {}
+
+func (x *CloseAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseAccount.ProtoReflect.Descriptor instead.
+func (*CloseAccount) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CloseAccount) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *CloseAccount) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type SetGrant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`                       // the granter
+	Grantee       []byte                 `protobuf:"bytes,2,opt,name=grantee,proto3" json:"grantee,omitempty"`                      // address, 32
+	Kind          uint32                 `protobuf:"varint,3,opt,name=kind,proto3" json:"kind,omitempty"`                           // 0 fees and deposits, 1 transfers, 4 holds
+	Asset         []byte                 `protobuf:"bytes,4,opt,name=asset,proto3" json:"asset,omitempty"`                          // id, 16; absent for kind 0
+	PerPeriod     []byte                 `protobuf:"bytes,5,opt,name=per_period,json=perPeriod,proto3" json:"per_period,omitempty"` // amount; 0: no such limit
+	Period        uint32                 `protobuf:"varint,6,opt,name=period,proto3" json:"period,omitempty"`                       // seconds
+	Total         []byte                 `protobuf:"bytes,7,opt,name=total,proto3" json:"total,omitempty"`                          // amount; 0: no such limit
+	Until         uint64                 `protobuf:"varint,8,opt,name=until,proto3" json:"until,omitempty"`                         // Unix seconds
+	To            []byte                 `protobuf:"bytes,9,opt,name=to,proto3" json:"to,omitempty"`                                // optional; the only account that may be paid, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetGrant) Reset() {
+	*x = SetGrant{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetGrant) ProtoMessage() {}
+
+func (x *SetGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetGrant.ProtoReflect.Descriptor instead.
+func (*SetGrant) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SetGrant) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *SetGrant) GetGrantee() []byte {
+	if x != nil {
+		return x.Grantee
+	}
+	return nil
+}
+
+func (x *SetGrant) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *SetGrant) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+func (x *SetGrant) GetPerPeriod() []byte {
+	if x != nil {
+		return x.PerPeriod
+	}
+	return nil
+}
+
+func (x *SetGrant) GetPeriod() uint32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *SetGrant) GetTotal() []byte {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *SetGrant) GetUntil() uint64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *SetGrant) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type RevokeGrant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`  // the granter
+	Grantee       []byte                 `protobuf:"bytes,2,opt,name=grantee,proto3" json:"grantee,omitempty"` // address, 32
+	Kind          uint32                 `protobuf:"varint,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Asset         []byte                 `protobuf:"bytes,4,opt,name=asset,proto3" json:"asset,omitempty"` // id, 16; absent for kind 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeGrant) Reset() {
+	*x = RevokeGrant{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeGrant) ProtoMessage() {}
+
+func (x *RevokeGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeGrant.ProtoReflect.Descriptor instead.
+func (*RevokeGrant) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RevokeGrant) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *RevokeGrant) GetGrantee() []byte {
+	if x != nil {
+		return x.Grantee
+	}
+	return nil
+}
+
+func (x *RevokeGrant) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *RevokeGrant) GetAsset() []byte {
+	if x != nil {
+		return x.Asset
+	}
+	return nil
+}
+
+type StartRecovery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`                         // address, 32
+	PolicyHash    []byte                 `protobuf:"bytes,3,opt,name=policy_hash,json=policyHash,proto3" json:"policy_hash,omitempty"` // of the new policy, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRecovery) Reset() {
+	*x = StartRecovery{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRecovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRecovery) ProtoMessage() {}
+
+func (x *StartRecovery) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRecovery.ProtoReflect.Descriptor instead.
+func (*StartRecovery) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StartRecovery) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *StartRecovery) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *StartRecovery) GetPolicyHash() []byte {
+	if x != nil {
+		return x.PolicyHash
+	}
+	return nil
+}
+
+type CancelRecovery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"` // address, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelRecovery) Reset() {
+	*x = CancelRecovery{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelRecovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelRecovery) ProtoMessage() {}
+
+func (x *CancelRecovery) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelRecovery.ProtoReflect.Descriptor instead.
+func (*CancelRecovery) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CancelRecovery) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *CancelRecovery) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+type FinishRecovery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Account       []byte                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"` // address, 32
+	Policy        []byte                 `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`   // an encoded Policy
+	Proofs        [][]byte               `protobuf:"bytes,4,rep,name=proofs,proto3" json:"proofs,omitempty"`   // as of SetPolicy
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishRecovery) Reset() {
+	*x = FinishRecovery{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishRecovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishRecovery) ProtoMessage() {}
+
+func (x *FinishRecovery) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishRecovery.ProtoReflect.Descriptor instead.
+func (*FinishRecovery) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *FinishRecovery) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *FinishRecovery) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *FinishRecovery) GetPolicy() []byte {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *FinishRecovery) GetProofs() [][]byte {
+	if x != nil {
+		return x.Proofs
+	}
+	return nil
+}
+
 var File_pacioli_v1_tx_proto protoreflect.FileDescriptor
 
 const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\n" +
 	"\x13pacioli/v1/tx.proto\x12\n" +
-	"pacioli.v1\"K\n" +
+	"pacioli.v1\"z\n" +
 	"\x02Tx\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x121\n" +
-	"\twitnesses\x18\x02 \x03(\v2\x13.pacioli.v1.WitnessR\twitnesses\"Q\n" +
+	"\twitnesses\x18\x02 \x03(\v2\x13.pacioli.v1.WitnessR\twitnesses\x12-\n" +
+	"\asponsor\x18\x03 \x01(\v2\x13.pacioli.v1.SponsorR\asponsor\"Q\n" +
 	"\aWitness\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\rR\x03key\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xbf\x01\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"u\n" +
+	"\aSponsor\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x17\n" +
+	"\amax_fee\x18\x02 \x01(\fR\x06maxFee\x12\x1f\n" +
+	"\vmax_deposit\x18\x03 \x01(\fR\n" +
+	"maxDeposit\x12\x16\n" +
+	"\x06policy\x18\x04 \x01(\fR\x06policy\"\x81\x02\n" +
 	"\x04Body\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12,\n" +
 	"\asigners\x18\x02 \x03(\v2\x12.pacioli.v1.SignerR\asigners\x12\x1f\n" +
@@ -629,18 +2194,43 @@ const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\amax_fee\x18\x04 \x01(\fR\x06maxFee\x125\n" +
 	"\n" +
 	"operations\x18\x05 \x03(\v2\x15.pacioli.v1.OperationR\n" +
-	"operations\"l\n" +
+	"operations\x12\x1f\n" +
+	"\vmax_deposit\x18\x06 \x01(\fR\n" +
+	"maxDeposit\x12\x1f\n" +
+	"\vfee_granter\x18\a \x01(\fR\n" +
+	"feeGranter\"l\n" +
 	"\x06Signer\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x16\n" +
-	"\x06policy\x18\x04 \x01(\fR\x06policy\"\xbd\x01\n" +
+	"\x06policy\x18\x04 \x01(\fR\x06policy\"\xab\b\n" +
 	"\tOperation\x122\n" +
 	"\btransfer\x18\x01 \x01(\v2\x14.pacioli.v1.TransferH\x00R\btransfer\x12<\n" +
 	"\fcreate_asset\x18\x02 \x01(\v2\x17.pacioli.v1.CreateAssetH\x00R\vcreateAsset\x126\n" +
 	"\n" +
-	"set_policy\x18\x03 \x01(\v2\x15.pacioli.v1.SetPolicyH\x00R\tsetPolicyB\x06\n" +
-	"\x04kind\"\xa2\x01\n" +
+	"set_policy\x18\x03 \x01(\v2\x15.pacioli.v1.SetPolicyH\x00R\tsetPolicy\x129\n" +
+	"\vcreate_hold\x18\x04 \x01(\v2\x16.pacioli.v1.CreateHoldH\x00R\n" +
+	"createHold\x123\n" +
+	"\tpost_hold\x18\x05 \x01(\v2\x14.pacioli.v1.PostHoldH\x00R\bpostHold\x123\n" +
+	"\tvoid_hold\x18\x06 \x01(\v2\x14.pacioli.v1.VoidHoldH\x00R\bvoidHold\x123\n" +
+	"\tset_asset\x18\a \x01(\v2\x14.pacioli.v1.SetAssetH\x00R\bsetAsset\x120\n" +
+	"\bset_line\x18\b \x01(\v2\x13.pacioli.v1.SetLineH\x00R\asetLine\x122\n" +
+	"\bclawback\x18\t \x01(\v2\x14.pacioli.v1.ClawbackH\x00R\bclawback\x123\n" +
+	"\topen_line\x18\n" +
+	" \x01(\v2\x14.pacioli.v1.OpenLineH\x00R\bopenLine\x126\n" +
+	"\n" +
+	"close_line\x18\v \x01(\v2\x15.pacioli.v1.CloseLineH\x00R\tcloseLine\x129\n" +
+	"\vset_account\x18\f \x01(\v2\x16.pacioli.v1.SetAccountH\x00R\n" +
+	"setAccount\x12?\n" +
+	"\rclose_account\x18\r \x01(\v2\x18.pacioli.v1.CloseAccountH\x00R\fcloseAccount\x123\n" +
+	"\tset_grant\x18\x0e \x01(\v2\x14.pacioli.v1.SetGrantH\x00R\bsetGrant\x12<\n" +
+	"\frevoke_grant\x18\x0f \x01(\v2\x17.pacioli.v1.RevokeGrantH\x00R\vrevokeGrant\x12B\n" +
+	"\x0estart_recovery\x18\x10 \x01(\v2\x19.pacioli.v1.StartRecoveryH\x00R\rstartRecovery\x12E\n" +
+	"\x0fcancel_recovery\x18\x11 \x01(\v2\x1a.pacioli.v1.CancelRecoveryH\x00R\x0ecancelRecovery\x12E\n" +
+	"\x0ffinish_recovery\x18\x12 \x01(\v2\x1a.pacioli.v1.FinishRecoveryH\x00R\x0efinishRecoveryB\x06\n" +
+	"\x04kind\"\x1f\n" +
+	"\x05Limit\x12\x16\n" +
+	"\x06amount\x18\x01 \x01(\fR\x06amount\"\xda\x01\n" +
 	"\bTransfer\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\rR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12\x14\n" +
@@ -648,18 +2238,120 @@ const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\x06amount\x18\x04 \x01(\fR\x06amount\x12\x1c\n" +
 	"\treference\x18\x05 \x01(\fR\treference\x12\x12\n" +
 	"\x04code\x18\x06 \x01(\rR\x04code\x12\x12\n" +
-	"\x04memo\x18\a \x01(\tR\x04memo\"\x93\x01\n" +
+	"\x04memo\x18\a \x01(\tR\x04memo\x12\x1c\n" +
+	"\tbalancing\x18\b \x01(\rR\tbalancing\x12\x18\n" +
+	"\agranter\x18\t \x01(\fR\agranter\"\xaf\x01\n" +
 	"\vCreateAsset\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\rR\x06issuer\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x14\n" +
 	"\x05scale\x18\x03 \x01(\rR\x05scale\x12\x1d\n" +
 	"\n" +
 	"max_supply\x18\x04 \x01(\fR\tmaxSupply\x12#\n" +
-	"\rmetadata_hash\x18\x05 \x01(\fR\fmetadataHash\"S\n" +
+	"\rmetadata_hash\x18\x05 \x01(\fR\fmetadataHash\x12\x1a\n" +
+	"\bcontrols\x18\x06 \x01(\rR\bcontrols\"x\n" +
 	"\tSetPolicy\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x16\n" +
 	"\x06policy\x18\x02 \x01(\fR\x06policy\x12\x16\n" +
-	"\x06proofs\x18\x03 \x03(\fR\x06proofsB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
+	"\x06proofs\x18\x03 \x03(\fR\x06proofs\x12#\n" +
+	"\rrevoke_grants\x18\x04 \x01(\bR\frevokeGrants\"\xa8\x03\n" +
+	"\n" +
+	"CreateHold\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\x12\x14\n" +
+	"\x05asset\x18\x03 \x01(\fR\x05asset\x12\x16\n" +
+	"\x06amount\x18\x04 \x01(\fR\x06amount\x12\x1c\n" +
+	"\treference\x18\x05 \x01(\fR\treference\x12\x12\n" +
+	"\x04code\x18\x06 \x01(\rR\x04code\x12\x12\n" +
+	"\x04memo\x18\a \x01(\tR\x04memo\x12\x1c\n" +
+	"\tbalancing\x18\b \x01(\rR\tbalancing\x12\x18\n" +
+	"\agranter\x18\t \x01(\fR\agranter\x12\x18\n" +
+	"\aexpires\x18\n" +
+	" \x01(\x04R\aexpires\x12\x1d\n" +
+	"\n" +
+	"not_before\x18\v \x01(\x04R\tnotBefore\x12\x18\n" +
+	"\aarbiter\x18\f \x01(\fR\aarbiter\x12\x1b\n" +
+	"\thash_lock\x18\r \x01(\fR\bhashLock\x12\x17\n" +
+	"\apost_by\x18\x0e \x01(\rR\x06postBy\x12\x17\n" +
+	"\avoid_by\x18\x0f \x01(\rR\x06voidBy\x12$\n" +
+	"\x0epost_at_expiry\x18\x10 \x01(\bR\fpostAtExpiry\"j\n" +
+	"\bPostHold\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x12\n" +
+	"\x04hold\x18\x02 \x01(\fR\x04hold\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\fR\x06amount\x12\x1a\n" +
+	"\bpreimage\x18\x04 \x01(\fR\bpreimage\"6\n" +
+	"\bVoidHold\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x12\n" +
+	"\x04hold\x18\x02 \x01(\fR\x04hold\"\xb0\x01\n" +
+	"\bSetAsset\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x14\n" +
+	"\x05asset\x18\x02 \x01(\fR\x05asset\x12#\n" +
+	"\rdrop_controls\x18\x03 \x01(\rR\fdropControls\x12\x1d\n" +
+	"\n" +
+	"max_supply\x18\x04 \x01(\fR\tmaxSupply\x12\x16\n" +
+	"\x06freeze\x18\x05 \x01(\rR\x06freeze\x12\x1a\n" +
+	"\bunfreeze\x18\x06 \x01(\rR\bunfreeze\"\xc9\x01\n" +
+	"\aSetLine\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
+	"\x05asset\x18\x03 \x01(\fR\x05asset\x12\x10\n" +
+	"\x03set\x18\x04 \x01(\rR\x03set\x12\x14\n" +
+	"\x05clear\x18\x05 \x01(\rR\x05clear\x12)\n" +
+	"\x06credit\x18\x06 \x01(\v2\x11.pacioli.v1.LimitR\x06credit\x12#\n" +
+	"\x03cap\x18\a \x01(\v2\x11.pacioli.v1.LimitR\x03cap\"\xce\x01\n" +
+	"\bClawback\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x14\n" +
+	"\x05asset\x18\x03 \x01(\fR\x05asset\x12\x16\n" +
+	"\x06amount\x18\x04 \x01(\fR\x06amount\x12\x1c\n" +
+	"\treference\x18\x05 \x01(\fR\treference\x12\x12\n" +
+	"\x04code\x18\x06 \x01(\rR\x04code\x12\x12\n" +
+	"\x04memo\x18\a \x01(\tR\x04memo\x12\x1c\n" +
+	"\tbalancing\x18\b \x01(\rR\tbalancing\"e\n" +
+	"\bOpenLine\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x14\n" +
+	"\x05asset\x18\x02 \x01(\fR\x05asset\x12+\n" +
+	"\aceiling\x18\x03 \x01(\v2\x11.pacioli.v1.LimitR\aceiling\"I\n" +
+	"\tCloseLine\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x14\n" +
+	"\x05asset\x18\x02 \x01(\fR\x05asset\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\fR\x02to\"L\n" +
+	"\n" +
+	"SetAccount\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x10\n" +
+	"\x03set\x18\x02 \x01(\rR\x03set\x12\x14\n" +
+	"\x05clear\x18\x03 \x01(\rR\x05clear\"6\n" +
+	"\fCloseAccount\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\"\xd9\x01\n" +
+	"\bSetGrant\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\agrantee\x18\x02 \x01(\fR\agrantee\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x14\n" +
+	"\x05asset\x18\x04 \x01(\fR\x05asset\x12\x1d\n" +
+	"\n" +
+	"per_period\x18\x05 \x01(\fR\tperPeriod\x12\x16\n" +
+	"\x06period\x18\x06 \x01(\rR\x06period\x12\x14\n" +
+	"\x05total\x18\a \x01(\fR\x05total\x12\x14\n" +
+	"\x05until\x18\b \x01(\x04R\x05until\x12\x0e\n" +
+	"\x02to\x18\t \x01(\fR\x02to\"i\n" +
+	"\vRevokeGrant\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\agrantee\x18\x02 \x01(\fR\agrantee\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x14\n" +
+	"\x05asset\x18\x04 \x01(\fR\x05asset\"b\n" +
+	"\rStartRecovery\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x1f\n" +
+	"\vpolicy_hash\x18\x03 \x01(\fR\n" +
+	"policyHash\"B\n" +
+	"\x0eCancelRecovery\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\fR\aaccount\"r\n" +
+	"\x0eFinishRecovery\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x16\n" +
+	"\x06policy\x18\x03 \x01(\fR\x06policy\x12\x16\n" +
+	"\x06proofs\x18\x04 \x03(\fR\x06proofsB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
 
 var (
 	file_pacioli_v1_tx_proto_rawDescOnce sync.Once
@@ -673,29 +2365,65 @@ func file_pacioli_v1_tx_proto_rawDescGZIP() []byte {
 	return file_pacioli_v1_tx_proto_rawDescData
 }
 
-var file_pacioli_v1_tx_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_pacioli_v1_tx_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_pacioli_v1_tx_proto_goTypes = []any{
-	(*Tx)(nil),          // 0: pacioli.v1.Tx
-	(*Witness)(nil),     // 1: pacioli.v1.Witness
-	(*Body)(nil),        // 2: pacioli.v1.Body
-	(*Signer)(nil),      // 3: pacioli.v1.Signer
-	(*Operation)(nil),   // 4: pacioli.v1.Operation
-	(*Transfer)(nil),    // 5: pacioli.v1.Transfer
-	(*CreateAsset)(nil), // 6: pacioli.v1.CreateAsset
-	(*SetPolicy)(nil),   // 7: pacioli.v1.SetPolicy
+	(*Tx)(nil),             // 0: pacioli.v1.Tx
+	(*Witness)(nil),        // 1: pacioli.v1.Witness
+	(*Sponsor)(nil),        // 2: pacioli.v1.Sponsor
+	(*Body)(nil),           // 3: pacioli.v1.Body
+	(*Signer)(nil),         // 4: pacioli.v1.Signer
+	(*Operation)(nil),      // 5: pacioli.v1.Operation
+	(*Limit)(nil),          // 6: pacioli.v1.Limit
+	(*Transfer)(nil),       // 7: pacioli.v1.Transfer
+	(*CreateAsset)(nil),    // 8: pacioli.v1.CreateAsset
+	(*SetPolicy)(nil),      // 9: pacioli.v1.SetPolicy
+	(*CreateHold)(nil),     // 10: pacioli.v1.CreateHold
+	(*PostHold)(nil),       // 11: pacioli.v1.PostHold
+	(*VoidHold)(nil),       // 12: pacioli.v1.VoidHold
+	(*SetAsset)(nil),       // 13: pacioli.v1.SetAsset
+	(*SetLine)(nil),        // 14: pacioli.v1.SetLine
+	(*Clawback)(nil),       // 15: pacioli.v1.Clawback
+	(*OpenLine)(nil),       // 16: pacioli.v1.OpenLine
+	(*CloseLine)(nil),      // 17: pacioli.v1.CloseLine
+	(*SetAccount)(nil),     // 18: pacioli.v1.SetAccount
+	(*CloseAccount)(nil),   // 19: pacioli.v1.CloseAccount
+	(*SetGrant)(nil),       // 20: pacioli.v1.SetGrant
+	(*RevokeGrant)(nil),    // 21: pacioli.v1.RevokeGrant
+	(*StartRecovery)(nil),  // 22: pacioli.v1.StartRecovery
+	(*CancelRecovery)(nil), // 23: pacioli.v1.CancelRecovery
+	(*FinishRecovery)(nil), // 24: pacioli.v1.FinishRecovery
 }
 var file_pacioli_v1_tx_proto_depIdxs = []int32{
-	1, // 0: pacioli.v1.Tx.witnesses:type_name -> pacioli.v1.Witness
-	3, // 1: pacioli.v1.Body.signers:type_name -> pacioli.v1.Signer
-	4, // 2: pacioli.v1.Body.operations:type_name -> pacioli.v1.Operation
-	5, // 3: pacioli.v1.Operation.transfer:type_name -> pacioli.v1.Transfer
-	6, // 4: pacioli.v1.Operation.create_asset:type_name -> pacioli.v1.CreateAsset
-	7, // 5: pacioli.v1.Operation.set_policy:type_name -> pacioli.v1.SetPolicy
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	1,  // 0: pacioli.v1.Tx.witnesses:type_name -> pacioli.v1.Witness
+	2,  // 1: pacioli.v1.Tx.sponsor:type_name -> pacioli.v1.Sponsor
+	4,  // 2: pacioli.v1.Body.signers:type_name -> pacioli.v1.Signer
+	5,  // 3: pacioli.v1.Body.operations:type_name -> pacioli.v1.Operation
+	7,  // 4: pacioli.v1.Operation.transfer:type_name -> pacioli.v1.Transfer
+	8,  // 5: pacioli.v1.Operation.create_asset:type_name -> pacioli.v1.CreateAsset
+	9,  // 6: pacioli.v1.Operation.set_policy:type_name -> pacioli.v1.SetPolicy
+	10, // 7: pacioli.v1.Operation.create_hold:type_name -> pacioli.v1.CreateHold
+	11, // 8: pacioli.v1.Operation.post_hold:type_name -> pacioli.v1.PostHold
+	12, // 9: pacioli.v1.Operation.void_hold:type_name -> pacioli.v1.VoidHold
+	13, // 10: pacioli.v1.Operation.set_asset:type_name -> pacioli.v1.SetAsset
+	14, // 11: pacioli.v1.Operation.set_line:type_name -> pacioli.v1.SetLine
+	15, // 12: pacioli.v1.Operation.clawback:type_name -> pacioli.v1.Clawback
+	16, // 13: pacioli.v1.Operation.open_line:type_name -> pacioli.v1.OpenLine
+	17, // 14: pacioli.v1.Operation.close_line:type_name -> pacioli.v1.CloseLine
+	18, // 15: pacioli.v1.Operation.set_account:type_name -> pacioli.v1.SetAccount
+	19, // 16: pacioli.v1.Operation.close_account:type_name -> pacioli.v1.CloseAccount
+	20, // 17: pacioli.v1.Operation.set_grant:type_name -> pacioli.v1.SetGrant
+	21, // 18: pacioli.v1.Operation.revoke_grant:type_name -> pacioli.v1.RevokeGrant
+	22, // 19: pacioli.v1.Operation.start_recovery:type_name -> pacioli.v1.StartRecovery
+	23, // 20: pacioli.v1.Operation.cancel_recovery:type_name -> pacioli.v1.CancelRecovery
+	24, // 21: pacioli.v1.Operation.finish_recovery:type_name -> pacioli.v1.FinishRecovery
+	6,  // 22: pacioli.v1.SetLine.credit:type_name -> pacioli.v1.Limit
+	6,  // 23: pacioli.v1.SetLine.cap:type_name -> pacioli.v1.Limit
+	6,  // 24: pacioli.v1.OpenLine.ceiling:type_name -> pacioli.v1.Limit
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_pacioli_v1_tx_proto_init() }
@@ -703,10 +2431,25 @@ func file_pacioli_v1_tx_proto_init() {
 	if File_pacioli_v1_tx_proto != nil {
 		return
 	}
-	file_pacioli_v1_tx_proto_msgTypes[4].OneofWrappers = []any{
+	file_pacioli_v1_tx_proto_msgTypes[5].OneofWrappers = []any{
 		(*Operation_Transfer)(nil),
 		(*Operation_CreateAsset)(nil),
 		(*Operation_SetPolicy)(nil),
+		(*Operation_CreateHold)(nil),
+		(*Operation_PostHold)(nil),
+		(*Operation_VoidHold)(nil),
+		(*Operation_SetAsset)(nil),
+		(*Operation_SetLine)(nil),
+		(*Operation_Clawback)(nil),
+		(*Operation_OpenLine)(nil),
+		(*Operation_CloseLine)(nil),
+		(*Operation_SetAccount)(nil),
+		(*Operation_CloseAccount)(nil),
+		(*Operation_SetGrant)(nil),
+		(*Operation_RevokeGrant)(nil),
+		(*Operation_StartRecovery)(nil),
+		(*Operation_CancelRecovery)(nil),
+		(*Operation_FinishRecovery)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -714,7 +2457,7 @@ func file_pacioli_v1_tx_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pacioli_v1_tx_proto_rawDesc), len(file_pacioli_v1_tx_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

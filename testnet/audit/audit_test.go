@@ -54,8 +54,7 @@ func newChain(t *testing.T) *chain {
 		state.Accounts = append(state.Accounts, ledger.GenesisAccount{Address: k.Address(), Balances: []ledger.GenesisBalance{{Asset: "PAC", Amount: "2000.00"}}})
 	}
 	slices.SortFunc(state.Accounts, func(a, b ledger.GenesisAccount) int { return bytes.Compare(a.Address[:], b.Address[:]) })
-	state.Parameters = ledger.GenesisParameters{MaxTxBytes: p.MaxTxBytes, ReplayWindowSeconds: p.ReplayWindowSeconds, MaxOpenNonces: p.MaxOpenNonces, FeeAsset: "PAC",
-		FeeCollector: c.keys[6].Address(), FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation, FeePerSignature: p.FeePerSignature}
+	state.Parameters = p.Genesis("PAC", c.keys[6].Address())
 	key := cmted25519.GenPrivKeyFromSecret([]byte("validator")).PubKey()
 	var err error
 	if c.doc, err = genesis.New("audit", c.at, []types.GenesisValidator{{Address: key.Address(), PubKey: key, Power: 1}}, state); err != nil {
@@ -86,7 +85,7 @@ func (c *chain) sign(t *testing.T, i int, s ledger.Signer, until uint64, policy 
 		s.Policy = policy.Encode()
 	}
 	accounts := []client.SigningAccount{{Policy: policy, Version: version}}
-	body, err := client.WithFee(c.params, ledger.Body{Signers: []ledger.Signer{s}, ValidUntil: until, Operations: operations}, accounts)
+	body, err := client.WithFee(c.params, ledger.FeeRate{Multiplier: 1000}, ledger.Body{Signers: []ledger.Signer{s}, ValidUntil: until, Operations: operations}, accounts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +96,7 @@ func (c *chain) sign(t *testing.T, i int, s ledger.Signer, until uint64, policy 
 	if _, err := d.Sign(keys); err != nil {
 		t.Fatal(err)
 	}
-	return ledger.Assemble(body, d.Witnesses())
+	return ledger.Assemble(body, d.Witnesses(), nil)
 }
 
 // block executes a block and returns the results.

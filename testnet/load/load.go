@@ -89,6 +89,7 @@ type Load struct {
 	o        Options
 	log      *slog.Logger
 	params   ledger.Parameters
+	rate     ledger.FeeRate
 	network  ledger.Network
 	follow   follower
 	receiver []crypto.Address
@@ -161,6 +162,11 @@ func New(ctx context.Context, o Options) (*Load, error) {
 		return nil, fmt.Errorf("reading the parameters: %w", err)
 	}
 	l.params = parameters.Value
+	rate, err := o.Client.FeeRate(ctx, parameters.Height)
+	if err != nil {
+		return nil, fmt.Errorf("reading the fee rate: %w", err)
+	}
+	l.rate = rate.Value
 	l.follow.client = o.Client
 	for _, url := range o.Nodes {
 		n, err := audit.Open(url)
@@ -388,7 +394,7 @@ func (l *Load) sign(p plan) ([]byte, error) {
 		signer.Policy = policy.Encode()
 	}
 	accounts := []client.SigningAccount{{Policy: policy}}
-	body, err := client.WithFee(l.params, ledger.Body{Signers: []ledger.Signer{signer}, ValidUntil: p.key.until, Operations: p.operations}, accounts)
+	body, err := client.WithFee(l.params, l.rate, ledger.Body{Signers: []ledger.Signer{signer}, ValidUntil: p.key.until, Operations: p.operations}, accounts)
 	if err != nil {
 		return nil, err
 	}
@@ -407,7 +413,7 @@ func (l *Load) sign(p plan) ([]byte, error) {
 		bit := p.flip % (8 * len(last.Signature))
 		last.Signature[bit/8] ^= 1 << (bit % 8)
 	}
-	return ledger.Assemble(body, witnesses), nil
+	return ledger.Assemble(body, witnesses, nil), nil
 }
 
 // pay makes one payment and hands it in. What becomes of it is seen by watch.
