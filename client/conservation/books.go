@@ -1,5 +1,5 @@
 // Package conservation proves that no money came from nowhere and none went: for every asset, that what was issued less what was
-// burned is what all lines hold, and that what is held is what the open holds say.
+// burned is what all lines hold, that what is held is what the open holds say, and that the pool holds every deposit.
 //
 // [Run] walks over every row of a state that validators have signed ([client.Client.Walk]), so one node is enough, and it need
 // not be trusted: it can refuse to answer, and nothing else. [Books] is the arithmetic alone, for rows from anywhere. It
@@ -34,8 +34,10 @@ type Finding struct {
 const (
 	Unbalanced    = "unbalanced"     // the lines hold more or less than was issued and not burned
 	OverSupply    = "over_supply"    // the supply is negative or above the maximum
-	Overdrawn     = "overdrawn"      // a line has paid more than it may
+	Overdrawn     = "overdrawn"      // a line has paid or promised more than it got and was granted
 	HoldsDiffer   = "holds_differ"   // the pending counters are not those of the open holds
+	CreditDiffers = "credit_differs" // the credit that the issuer has granted is not that of the lines
+	PoolShort     = "pool_short"     // the pool holds less than the deposits that rows remember
 	AssetUnknown  = "asset_unknown"  // there are lines of an asset that has no row
 	AssetMisnamed = "asset_misnamed" // an asset's id or code is not that of its row
 )
@@ -51,11 +53,17 @@ type Asset struct {
 	Sum    *big.Int     // balances of all lines but the issuance line
 	Held   *big.Int     // pending debits of all lines
 	Holds  *big.Int     // amounts of all open holds
+	Credit *big.Int     // how far lines may be overdrawn in all
 
-	Lines    uint64 // all but the issuance line
-	Holders  uint64 // those whose balance is not zero
-	Findings []Finding
-	Omitted  uint64 // findings beyond the first hundred
+	// Of the asset that fees are paid in, else nil.
+	Deposits *big.Int // that rows remember, of all assets
+	Pool     *big.Int // balance of the line of the pool, which may have more: deposits whose payer could not be paid back
+
+	Lines     uint64 // all but the issuance line
+	Holders   uint64 // those whose balance is not zero
+	OpenHolds uint64
+	Findings  []Finding
+	Omitted   uint64 // findings beyond the first hundred
 }
 
 // OK says that nothing is wrong with the asset.
@@ -77,16 +85,20 @@ type Books struct {
 	codes    map[ledger.AssetID]string // from the rows by code
 	overpaid map[ledger.LineKey]ledger.Line
 	pending  map[ledger.LineKey]*pending
+
+	feeAsset *ledger.AssetID // nil before the row of the parameters
+	deposits big.Int
+	pools    map[ledger.AssetID]ledger.Line // of the deposit pool
 }
 
 // tally is an asset while it is added up.
 type tally struct {
 	row                           ledger.Asset
 	known                         bool
-	lines, holders                uint64
+	lines, holders, openHolds     uint64
 	debits, credits               big.Int // posted
 	debitsPending, creditsPending big.Int
-	holds                         big.Int
+	holds, credit                 big.Int
 }
 
 // pending is what a line's counters say, less what the open holds say.
@@ -95,7 +107,7 @@ type pending struct{ debits, credits big.Int }
 // NewBooks begins an audit of one asset, or of all with nil.
 func NewBooks(only *ledger.AssetID) *Books {
 	return &Books{only: only, assets: map[ledger.AssetID]*tally{}, codes: map[ledger.AssetID]string{},
-		overpaid: map[ledger.LineKey]ledger.Line{}, pending: map[ledger.LineKey]*pending{}}
+		overpaid: map[ledger.LineKey]ledger.Line{}, pending: map[ledger.LineKey]*pending{}, pools: map[ledger.AssetID]ledger.Line{}}
 }
 
 func (b *Books) of(id ledger.AssetID) *tally {
@@ -126,18 +138,23 @@ var (
 	kindLine       = ledger.LineRow(ledger.LineKey{})[0]
 	kindAsset      = ledger.AssetRow(ledger.AssetID{})[0]
 	kindCode       = ledger.CodeRow("")[0]
+	kindHoldings   = ledger.HoldingsRow(crypto.Address{})[0]
+	kindHold       = ledger.HoldRow(crypto.Hash{})[0]
+	kindGrant      = ledger.GrantRow(ledger.GrantKey{})[0]
 	kindParameters = ledger.ParametersRow()[0]
 	kindNetwork    = ledger.NetworkRow()[0]
+	kindFeeRate    = ledger.FeeRateRow()[0]
 	kindValidators = ledger.ValidatorsRow()[0]
 )
-
-const kindBucket, kindReplay = 0x50, 0x51 // nonces
 
 // keyLengths has the kinds that this program knows. A row of another one may be money that it would leave out.
 var keyLengths = map[byte]int{
 	kindAccount: len(ledger.AccountRow(crypto.Address{})), kindLine: len(ledger.LineRow(ledger.LineKey{})),
-	kindAsset: len(ledger.AssetRow(ledger.AssetID{})), kindCode: len(ledger.CodeRow("")), kindParameters: 1, kindNetwork: 1,
-	kindBucket: 9, kindReplay: 1, kindValidators: 1,
+	kindAsset: len(ledger.AssetRow(ledger.AssetID{})), kindCode: len(ledger.CodeRow("")),
+	kindHoldings: len(ledger.HoldingsRow(crypto.Address{})), kindHold: len(ledger.HoldRow(crypto.Hash{})),
+	kindGrant: len(ledger.GrantRow(ledger.GrantKey{})), kindParameters: 1, kindNetwork: 1, kindFeeRate: 1, kindValidators: 1,
+	0x50: 9, 0x51: 1, // open nonces
+	0x70: 9, 0x71: 13, 0x72: 1, // the queue of holds, which says nothing that the holds do not
 }
 
 // Row takes a row, in any order, and keeps nothing of the two slices. An error means that this program does not know what the
@@ -148,12 +165,13 @@ func (b *Books) Row(key, value []byte) error {
 	}
 	var err error
 	switch key[0] {
+	case kindAccount:
+		var a ledger.Account
+		a, err = ledger.DecodeAccount(value)
+		b.deposit(a.Deposit)
 	case kindLine:
 		var k ledger.LineKey
 		copy(k.Asset[:], key[1+copy(k.Account[:], key[1:]):])
-		if !b.asked(k.Asset) {
-			return nil
-		}
 		var l ledger.Line
 		if l, err = ledger.DecodeLine(value); err == nil {
 			b.line(k, l)
@@ -164,10 +182,9 @@ func (b *Books) Row(key, value []byte) error {
 			return nil
 		}
 		t := b.of(id)
-		if t.row, err = ledger.DecodeAsset(value); err == nil {
-			t.row.MetadataHash = bytes.Clone(t.row.MetadataHash)
-			t.known = true
-		}
+		t.row, err = ledger.DecodeAsset(value)
+		t.row.MetadataHash = bytes.Clone(t.row.MetadataHash)
+		t.known = true
 	case kindCode:
 		var id ledger.AssetID
 		if id, err = ledger.DecodeAssetID(value); err == nil && b.asked(id) {
@@ -177,6 +194,19 @@ func (b *Books) Row(key, value []byte) error {
 			}
 			b.codes[id] = code
 		}
+	case kindHold:
+		var h ledger.Hold
+		if h, err = ledger.DecodeHold(value); err == nil {
+			b.hold(h)
+		}
+	case kindGrant:
+		var g ledger.Grant
+		g, err = ledger.DecodeGrant(value)
+		b.deposit(g.Deposit)
+	case kindParameters:
+		var p ledger.Parameters
+		p, err = ledger.DecodeParameters(value)
+		b.feeAsset = &p.FeeAsset
 	}
 	if err != nil {
 		return fmt.Errorf("row %x does not decode, is this program too old? %w", key, err)
@@ -184,7 +214,38 @@ func (b *Books) Row(key, value []byte) error {
 	return nil
 }
 
+func (b *Books) deposit(a ledger.Amount) {
+	if !a.IsZero() {
+		b.deposits.Add(&b.deposits, number(a))
+	}
+}
+
+func (b *Books) hold(h ledger.Hold) {
+	b.deposit(h.Deposit)
+	if !b.asked(h.Asset) {
+		return
+	}
+	t, amount := b.of(h.Asset), number(h.Amount)
+	t.openHolds++
+	t.holds.Add(&t.holds, amount)
+	from := ledger.LineKey{Account: h.From, Asset: h.Asset}
+	p := b.pendingOf(from)
+	p.debits.Sub(&p.debits, amount)
+	b.settle(from, p)
+	to := ledger.LineKey{Account: h.To, Asset: h.Asset}
+	p = b.pendingOf(to)
+	p.credits.Sub(&p.credits, amount)
+	b.settle(to, p)
+}
+
 func (b *Books) line(k ledger.LineKey, l ledger.Line) {
+	b.deposit(l.Deposit)
+	if !b.asked(k.Asset) {
+		return
+	}
+	if k.Account == ledger.DepositPool() {
+		b.pools[k.Asset] = l
+	}
 	t := b.of(k.Asset)
 	t.lines++
 	if l.DebitsPosted != l.CreditsPosted {
@@ -200,8 +261,12 @@ func (b *Books) line(k ledger.LineKey, l ledger.Line) {
 		p.credits.Add(&p.credits, number(l.CreditsPending))
 		b.settle(k, p)
 	}
+	if !l.Credit.IsZero() {
+		t.credit.Add(&t.credit, number(l.Credit))
+	}
 	// Which line is the issuance line is known when all assets are.
-	if paid, ok := l.DebitsPosted.Add(l.DebitsPending); !ok || paid.Cmp(l.CreditsPosted) > 0 {
+	paid, fits := l.DebitsPosted.Add(l.DebitsPending)
+	if means, ok := l.CreditsPosted.Add(l.Credit); !fits || ok && paid.Cmp(means) > 0 {
 		b.overpaid[k] = l
 	}
 }
@@ -236,8 +301,8 @@ func (b *Books) Close(line func(ledger.LineKey) (l ledger.Line, present bool, er
 	for _, k := range slices.SortedFunc(maps.Keys(b.overpaid), compareLines) {
 		if a := byID[k.Asset]; !a.Known || k.Account != a.Row.Issuer {
 			l := b.overpaid[k]
-			a.find(Overdrawn, "line of %s has debits of %s and %s pending, and credits of %s", k.Account, a.Format(number(l.DebitsPosted)),
-				a.Format(number(l.DebitsPending)), a.Format(number(l.CreditsPosted)))
+			a.find(Overdrawn, "line of %s has debits of %s and %s pending, credits of %s, and was granted %s", k.Account, a.Format(number(l.DebitsPosted)),
+				a.Format(number(l.DebitsPending)), a.Format(number(l.CreditsPosted)), a.Format(number(l.Credit)))
 		}
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(b.pending), compareLines) {
@@ -269,7 +334,8 @@ func compareLines(x, y ledger.LineKey) int {
 // asset draws the balance of one asset.
 func (b *Books) asset(id ledger.AssetID, line func(ledger.LineKey) (l ledger.Line, present bool, err error)) (*Asset, error) {
 	t := b.assets[id]
-	a := &Asset{ID: id, Known: t.known, Row: t.row, Lines: t.lines, Holders: t.holders, Held: &t.debitsPending, Holds: &t.holds}
+	a := &Asset{ID: id, Known: t.known, Row: t.row, Lines: t.lines, Holders: t.holders, Held: &t.debitsPending, Holds: &t.holds,
+		Credit: &t.credit, OpenHolds: t.openHolds}
 	var issuance ledger.Line
 	if t.known {
 		k := ledger.LineKey{Account: t.row.Issuer, Asset: id}
@@ -300,11 +366,22 @@ func (b *Books) asset(id ledger.AssetID, line func(ledger.LineKey) (l ledger.Lin
 	if t.debitsPending.Cmp(&t.creditsPending) != 0 || t.debitsPending.Cmp(&t.holds) != 0 {
 		a.find(HoldsDiffer, "pending debits are %s, pending credits %s, open holds %s", a.Format(&t.debitsPending), a.Format(&t.creditsPending), a.Format(&t.holds))
 	}
+	if b.feeAsset != nil && *b.feeAsset == id {
+		pool := b.pools[id]
+		a.Deposits, a.Pool = &b.deposits, new(big.Int).Sub(number(pool.CreditsPosted), number(pool.DebitsPosted))
+		if a.Pool.Cmp(a.Deposits) < 0 {
+			a.find(PoolShort, "the pool holds %s, the deposits are %s", a.Format(a.Pool), a.Format(a.Deposits))
+		}
+	}
 	if t.known {
 		committed := new(big.Int).Add(a.Supply, number(issuance.DebitsPending))
+		committed.Add(committed, number(t.row.Credit))
 		if a.Supply.Sign() < 0 || committed.Cmp(number(t.row.MaxSupply)) > 0 {
-			a.find(OverSupply, "the supply is %s with %s more on hold, the maximum %s", a.Format(a.Supply), a.Format(number(issuance.DebitsPending)),
-				a.Format(number(t.row.MaxSupply)))
+			a.find(OverSupply, "the supply is %s, with %s on hold by the issuer and %s of credit granted, the maximum %s", a.Format(a.Supply),
+				a.Format(number(issuance.DebitsPending)), a.Format(number(t.row.Credit)), a.Format(number(t.row.MaxSupply)))
+		}
+		if t.credit.Cmp(number(t.row.Credit)) != 0 {
+			a.find(CreditDiffers, "the asset grants credit of %s, its lines have %s", a.Format(number(t.row.Credit)), a.Format(&t.credit))
 		}
 		if want := ledger.NewAssetID(t.row.Issuer, t.row.Code); want != id {
 			a.find(AssetMisnamed, "asset %s has the id %x, its issuer and code give %x", t.row.Code, id, want)

@@ -44,6 +44,84 @@ func (s state) line(account crypto.Address, asset ledger.AssetID, debits, credit
 	s[string(ledger.LineRow(ledger.LineKey{Account: account, Asset: asset}))] = w.Done()
 }
 
+// change rewrites a line.
+func (s state) change(t testing.TB, account crypto.Address, asset ledger.AssetID, fields map[int]uint64) {
+	t.Helper()
+	key := string(ledger.LineRow(ledger.LineKey{Account: account, Asset: asset}))
+	l, err := ledger.DecodeLine(s[key])
+	if err != nil {
+		t.Fatal(err)
+	}
+	amounts := map[int]ledger.Amount{1: l.DebitsPending, 2: l.DebitsPosted, 3: l.CreditsPending, 4: l.CreditsPosted, 9: l.Credit, 11: l.Deposit}
+	for field, n := range fields {
+		amounts[field] = ledger.Units(n)
+	}
+	w := canonical.NewWriter([]byte{1})
+	for _, field := range []int{1, 2, 3, 4, 9, 11} {
+		w.Bytes(field, amounts[field].Bytes())
+		if field == 4 {
+			w.Uint64(5, 1)
+			w.Message(6, make([]byte, 32))
+		}
+	}
+	s[key] = w.Done()
+}
+
+// hold opens a hold, and counts it in the two lines.
+func (s state) hold(t testing.TB, id byte, from, to crypto.Address, asset ledger.AssetID, amount, deposit uint64) {
+	t.Helper()
+	w := canonical.NewWriter([]byte{1})
+	w.Message(1, from[:])
+	w.Message(2, to[:])
+	w.Message(3, asset[:])
+	w.Bytes(4, ledger.Units(amount).Bytes())
+	w.Uint64(7, 1)
+	w.Bytes(14, ledger.Units(deposit).Bytes())
+	s[string(ledger.HoldRow(crypto.Hash{id}))] = w.Done()
+	line := func(a crypto.Address) ledger.Line {
+		l, _, err := s.lookUp(ledger.LineKey{Account: a, Asset: asset})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	pending, _ := line(from).DebitsPending.Add(ledger.Units(amount))
+	n, _ := pending.Uint64()
+	s.change(t, from, asset, map[int]uint64{1: n})
+	pending, _ = line(to).CreditsPending.Add(ledger.Units(amount))
+	n, _ = pending.Uint64()
+	s.change(t, to, asset, map[int]uint64{3: n})
+}
+
+// credit is what the asset's row says that its lines may be overdrawn by.
+func (s state) credit(id ledger.AssetID, n uint64) {
+	key := string(ledger.AssetRow(id))
+	w := canonical.NewWriter(s[key])
+	w.Bytes(8, ledger.Units(n).Bytes())
+	s[key] = w.Done()
+}
+
+// deposits makes EUR the asset of the fees, with deposits of 10 for an account, 20 for a grant and 30 for a line of PAC, and a
+// pool that holds so much.
+func (s state) deposits(t testing.TB, pool uint64) {
+	w := canonical.NewWriter([]byte{1})
+	w.Message(4, eur[:])
+	w.Message(5, make([]byte, 32))
+	s[string(ledger.ParametersRow())] = w.Done()
+	w = canonical.NewWriter([]byte{1})
+	w.Message(1, make([]byte, 32))
+	w.Bytes(5, ledger.Units(10).Bytes())
+	s[string(ledger.AccountRow(ann))] = w.Done()
+	w = canonical.NewWriter([]byte{1})
+	w.Bytes(10, ledger.Units(20).Bytes())
+	s[string(ledger.GrantRow(ledger.GrantKey{Granter: ann, Grantee: ben}))] = w.Done()
+	s.change(t, ann, pac, map[int]uint64{11: 30})
+	s.line(ledger.DepositPool(), eur, 100, 100+pool, 0, 0)
+	l, _, _ := s.lookUp(ledger.LineKey{Account: ann, Asset: eur})
+	n, _ := l.DebitsPosted.Uint64()
+	s.change(t, ann, eur, map[int]uint64{2: n + pool})
+}
+
 // sound is a state with nothing wrong.
 func sound() state {
 	s := state{}
@@ -95,6 +173,44 @@ func text(a *Asset) string {
 		a.Format(a.Supply), a.Format(a.Sum), a.Format(a.Held), a.Lines, a.Holders)
 }
 
+// TestHolds: open holds explain what is pending, of ordinary lines and of the issuer's; credit lets a line be overdrawn; deposits
+// lie in the pool.
+func TestHolds(t *testing.T) {
+	for seed := range int64(20) {
+		s := sound()
+		s.hold(t, 1, ann, ben, eur, 20_000, 5)
+		s.hold(t, 2, ann, ben, eur, 15_000, 0)
+		s.hold(t, 3, bank, ann, eur, 50_000, 0) // issued when it is posted
+		s.hold(t, 4, ben, bank, eur, 1, 0)
+		s.hold(t, 5, shop, ann, pac, 1_000, 0)
+		assets := s.audit(t, nil, seed)
+		want := []string{
+			"EUR issued 700.00 burned 200.00 supply 500.00 sum 500.00 held 850.01 lines 3 holders 2",
+			"PAC issued 5.00 burned 5.00 supply 0.00 sum 0.00 held 10.00 lines 1 holders 0",
+		}
+		for i, a := range assets {
+			if text(a) != want[i] || !a.OK() || a.Holds.Cmp(a.Held) != 0 || a.OpenHolds != []uint64{4, 1}[i] || a.Pool != nil {
+				t.Fatalf("seed %d: %s with %d holds of %s, %v", seed, text(a), a.OpenHolds, a.Holds, a.Findings)
+			}
+		}
+		s = sound()
+		s.change(t, ben, eur, map[int]uint64{2: 16_000, 9: 1_500})
+		s.change(t, shop, eur, map[int]uint64{4: 16_001, 9: 500})
+		s.credit(eur, 2_000)
+		if a := s.audit(t, &eur, seed)[0]; !a.OK() || a.Format(a.Credit) != "20.00" || a.Format(a.Sum) != "500.00" {
+			t.Fatalf("seed %d: with credit: %s %v", seed, text(a), a.Findings)
+		}
+		s = sound()
+		s.deposits(t, 65)
+		s.hold(t, 1, ann, shop, pac, 0, 5)
+		for _, only := range []*ledger.AssetID{nil, &eur} {
+			if a := s.audit(t, only, seed)[0]; !a.OK() || a.Format(a.Deposits) != "0.65" || a.Format(a.Pool) != "0.65" || a.Lines != 4 {
+				t.Fatalf("seed %d: with deposits of %s in a pool of %s: %s %v", seed, a.Deposits, a.Pool, text(a), a.Findings)
+			}
+		}
+	}
+}
+
 func TestBooks(t *testing.T) {
 	want := []string{
 		"EUR issued 700.00 burned 200.00 supply 500.00 sum 500.00 held 0.00 lines 3 holders 2",
@@ -138,6 +254,28 @@ func TestFindings(t *testing.T) {
 		"overdrawn":           {func(s state) { s.line(ann, eur, 60_001, 60_000, 0, 0); s.line(ben, eur, 0, 50_001, 0, 0) }, []string{"overdrawn: 600.01"}},
 		"overdrawn by holds":  {func(s state) { s.line(ann, eur, 25_000, 60_000, 35_001, 0) }, []string{"overdrawn", "holds_differ: pending debits are 350.01", "holds_differ"}},
 		"held without a hold": {func(s state) { s.line(ann, eur, 25_000, 60_000, 5, 0); s.line(ben, eur, 0, 15_000, 0, 5) }, []string{"holds_differ: open holds 0.00", "holds_differ: debits that differ by 0.05", "holds_differ: credits by 0.05"}},
+		"a hold is missing":   {func(s state) { s.hold(t, 1, ann, ben, eur, 5, 0); delete(s, string(ledger.HoldRow(crypto.Hash{1}))) }, []string{"holds_differ: open holds 0.00", "holds_differ: debits that differ by 0.05", "holds_differ: credits by 0.05"}},
+		"a hold of nobody": {func(s state) {
+			s.hold(t, 1, ann, ben, eur, 5, 0)
+			s.change(t, ann, eur, map[int]uint64{1: 0})
+			s.change(t, ben, eur, map[int]uint64{3: 0})
+		}, []string{"holds_differ: open holds 0.05", "holds_differ: debits that differ by -0.05", "holds_differ: credits by -0.05"}},
+		"a hold of another": {func(s state) {
+			s.hold(t, 1, ann, ben, eur, 5, 0)
+			s.change(t, ann, eur, map[int]uint64{1: 0})
+			s.change(t, shop, eur, map[int]uint64{1: 5, 4: 6})
+			s.change(t, ben, eur, map[int]uint64{4: 14_995})
+		}, []string{"holds_differ: debits that differ by -0.05", "holds_differ: debits that differ by 0.05"}},
+		"beyond its credit": {func(s state) {
+			s.credit(eur, 10)
+			s.change(t, ann, eur, map[int]uint64{2: 60_011, 9: 10})
+			s.change(t, ben, eur, map[int]uint64{4: 50_011})
+		}, []string{"overdrawn: was granted 0.10"}},
+		"credit unseen":       {func(s state) { s.change(t, ann, eur, map[int]uint64{9: 10}) }, []string{"credit_differs: its lines have 0.10"}},
+		"credit of nobody":    {func(s state) { s.credit(eur, 10) }, []string{"credit_differs: grants credit of 0.10"}},
+		"credit above supply": {func(s state) { s.credit(eur, 50_001); s.change(t, ann, eur, map[int]uint64{9: 50_001}) }, []string{"over_supply: 500.01 of credit"}},
+		"holds above supply":  {func(s state) { s.hold(t, 1, bank, ann, eur, 50_001, 0) }, []string{"over_supply: 500.01 on hold"}},
+		"a short pool":        {func(s state) { s.deposits(t, 59) }, []string{"pool_short: the pool holds 0.59, the deposits are 0.60"}},
 		"no such asset":       {func(s state) { delete(s, string(ledger.AssetRow(eur))) }, []string{"asset_unknown: 4 lines", "overdrawn"}},
 		"another issuer":      {func(s state) { s.asset(eur, ann, "EUR", 100_000) }, []string{"asset_misnamed", "over_supply", "overdrawn"}},
 		"no code":             {func(s state) { delete(s, string(ledger.CodeRow("EUR"))) }, []string{"asset_misnamed: under the code \"\""}},

@@ -59,15 +59,16 @@ func TestRun(t *testing.T) {
 	send(t, c, &ledger.CreateAsset{Code: "EUR", Scale: 2, MaxSupply: ledger.Units(1_000_000)})
 	eur := ledger.NewAssetID(alice.Address(), "EUR")
 	send(t, c, &ledger.Transfer{To: bob.Address(), Asset: eur, Amount: ledger.Units(12_345)})
+	send(t, c, &ledger.CreateHold{To: bob.Address(), Asset: eur, Amount: ledger.Units(55), Expires: uint64(time.Now().Unix()) + 3600, PostBy: 1, VoidBy: 1})
 	r, err := conservation.Run(t.Context(), c, conservation.Options{})
 	if err != nil || !r.OK() || len(r.Assets) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	a, p := r.Assets[0], r.Assets[1]
-	if a.Name() != "EUR" || a.Format(a.Supply) != "123.45" || a.Format(a.Sum) != "123.45" || a.Lines != 1 || a.Holders != 1 {
+	if a.Name() != "EUR" || a.Format(a.Supply) != "123.45" || a.Format(a.Sum) != "123.45" || a.Lines != 1 || a.Holders != 1 || a.Format(a.Held) != "0.55" || a.OpenHolds != 1 {
 		t.Errorf("EUR: %+v", a)
 	}
-	if p.Name() != "PAC" || p.Format(p.Supply) != "1000.000000" || p.Lines != 2 || p.Holders != 2 { // alice and the collector of fees
+	if p.Name() != "PAC" || p.Format(p.Supply) != "1000.000000" || p.Lines != 3 || p.Holders != 3 || p.Pool.Sign() <= 0 || p.Pool.Cmp(p.Deposits) != 0 { // alice, the collector, the pool
 		t.Errorf("PAC: %+v", p)
 	}
 	clean := r.Height
@@ -76,13 +77,16 @@ func TestRun(t *testing.T) {
 	chain.Write(ledger.Write{Key: ledger.LineRow(ledger.LineKey{Account: crypto.Address{7}, Asset: eur}), Value: []byte(row)})
 	planted := chain.Height() + 2
 	r, err = conservation.Run(t.Context(), c, conservation.Options{Walk: client.WalkOptions{Height: planted}})
-	if err != nil || r.OK() || len(r.Assets) != 2 || !r.Assets[1].OK() || r.Height != planted {
+	if err != nil || r.OK() || len(r.Assets) != 2 || r.Height != planted {
 		t.Fatalf("planted: %+v, %v", r, err)
 	}
-	if f := r.Assets[0].Findings; len(f) != 1 || f[0].Name != conservation.Unbalanced || !strings.Contains(f[0].Message, "is 123.45, but the lines hold 246.90") {
+	if f := r.Assets[1].Findings; len(f) != 1 || f[0].Name != conservation.PoolShort { // the line says that somebody paid a deposit for it
+		t.Errorf("planted: PAC: %v", f)
+	}
+	if f := r.Assets[0].Findings; len(f) != 3 || f[0].Name != conservation.Unbalanced || !strings.Contains(f[0].Message, "is 123.45, but the lines hold 246.90") {
 		t.Errorf("planted: %v", f)
 	}
-	for _, o := range []conservation.Options{{Code: "PAC"}, {Walk: client.WalkOptions{Height: clean}}, {Code: "EUR", Walk: client.WalkOptions{Height: clean}}} {
+	for _, o := range []conservation.Options{{Code: "PAC", Walk: client.WalkOptions{Height: clean}}, {Walk: client.WalkOptions{Height: clean}}, {Code: "EUR", Walk: client.WalkOptions{Height: clean}}} {
 		if r, err := conservation.Run(t.Context(), c, o); err != nil || !r.OK() || o.Code != "" && (len(r.Assets) != 1 || r.Assets[0].Name() != o.Code) {
 			t.Errorf("%+v: %+v, %v", o, r, err)
 		}

@@ -34,6 +34,10 @@ type auditAsset struct {
 	Holders   uint64                 `json:"holders"` // lines whose balance is not 0
 	Held      string                 `json:"held"`    // pending debits of all lines
 	Holds     string                 `json:"holds"`   // amounts of all open holds
+	OpenHolds uint64                 `json:"open_holds"`
+	Credit    string                 `json:"credit"`             // by which lines may be overdrawn
+	Deposits  string                 `json:"deposits,omitempty"` // of the asset that fees are paid in only, with the pool
+	Pool      string                 `json:"pool,omitempty"`
 	OK        bool                   `json:"ok"`
 	Findings  []conservation.Finding `json:"findings"`
 	Omitted   uint64                 `json:"findings_omitted"`
@@ -56,15 +60,16 @@ func (c *cli) auditCommand() *cobra.Command {
 		Use: "audit", Short: "Prove that the books balance: issued less burned is what all lines hold",
 		Args: args(),
 		Long: `Prove for every asset, or for one, that issued less burned is the supply, that the supply is what all lines but the
-issuer's hold, that no line is overdrawn, and that what is held is what the open holds say; all at one height.
+issuer's hold, that no line is overdrawn beyond its credit, that what is held is what the open holds say, and that the
+pool holds the deposits of all rows; all at one height.
 
 It reads every row of the state and checks each against the validators' signatures, so no node can leave out, add or
 change one, and one node that is not trusted is enough. That takes about a minute for a million rows; the node must keep the
 height until then (store.keep_versions). When it does not, the audit begins anew once, unless --height was given.
 
 The exit code is 5 when the books are not in order. JSON: height, time, app_hash, rows, pages, ok, assets: asset,
-asset_id, issuer, scale, max_supply, issued, burned, supply, line_sum, lines, holders, held, holds, ok, findings (name,
-message), findings_omitted.`,
+asset_id, issuer, scale, max_supply, issued, burned, supply, line_sum, lines, holders, held, holds, open_holds, credit, deposits
+and pool (of the asset that fees are paid in), ok, findings (name, message), findings_omitted.`,
 		Example: "  pacioli audit\n  pacioli audit --asset EUR --height 120000 --node https://books.example.org --output json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if code != "" {
@@ -109,9 +114,12 @@ func (c *cli) audit(ctx context.Context, code string, height uint64) error {
 	for _, a := range r.Assets {
 		v := auditAsset{AssetID: hex.EncodeToString(a.ID[:]), Scale: a.Row.Scale, MaxSupply: a.Row.MaxSupply.Format(a.Row.Scale), Issued: a.Format(a.Issued),
 			Burned: a.Format(a.Burned), Supply: a.Format(a.Supply), LineSum: a.Format(a.Sum), Lines: a.Lines, Holders: a.Holders, Held: a.Format(a.Held),
-			Holds: a.Format(a.Holds), OK: a.OK(), Findings: append([]conservation.Finding{}, a.Findings...), Omitted: a.Omitted}
+			Holds: a.Format(a.Holds), OpenHolds: a.OpenHolds, Credit: a.Format(a.Credit), OK: a.OK(), Findings: append([]conservation.Finding{}, a.Findings...), Omitted: a.Omitted}
 		if a.Known {
 			v.Asset, v.Issuer = a.Row.Code, &a.Row.Issuer
+		}
+		if a.Pool != nil {
+			v.Deposits, v.Pool = a.Format(a.Deposits), a.Format(a.Pool)
 		}
 		if !a.OK() {
 			bad++
@@ -152,6 +160,11 @@ func (r auditResult) text(w io.Writer) {
 		}
 		if a.Omitted > 0 {
 			fmt.Fprintf(w, "%s: and %d findings more\n", a.name(), a.Omitted)
+		}
+	}
+	for _, a := range r.Assets {
+		if a.Pool != "" {
+			fmt.Fprintf(w, "deposits of all rows %s %s, in their pool %s\n", a.Deposits, a.name(), a.Pool)
 		}
 	}
 	fmt.Fprintf(w, "proven over all %d rows of height %d, %s\n", r.Rows, r.Height, r.Time)
