@@ -176,7 +176,7 @@ func TestSubtreeLarge(t *testing.T) {
 		}
 		m.apply(w)
 	}
-	nodes, err := s.Subtree(0, 4, nil, 1, 1<<20)
+	nodes, err := s.Subtree(treeIndex([]byte{0x40}), 4, nil, 1, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
