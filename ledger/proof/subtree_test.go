@@ -245,7 +245,9 @@ func (m *made) nodes() (s proof.Subtree) {
 }
 
 // place is where the tree would stand as the whole tree "params".
-func (m *made) place() proof.Place { return proof.Place{Hash: [sha256.Size]byte(m.hash())} }
+func (m *made) place() proof.Place {
+	return proof.Place{Tree: slices.Index(ledger.TreeNames(), ledger.TreeParams), Hash: [sha256.Size]byte(m.hash())}
+}
 
 // TestSubtreeShape: what hashes as it should, and yet is no tree of the ledger, is refused; with valid hashes only
 // validators could make it.
