@@ -330,6 +330,8 @@ func TestSubtreeShape(t *testing.T) {
 	refused(t, err, "garbage")
 	_, err = whole.place().Open(nil)
 	refused(t, err, "nothing")
+	_, err = whole.place().Open(append(whole.nodes(), rowNode("\x43", "y").node).Encode())
+	refused(t, err, "a leaf behind the end")
 }
 
 // TestSubtreeProto: generated code writes the same bytes.
