@@ -51,6 +51,7 @@ var imports = map[string]string{
 		"github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
 	"client/conservation": "client crypto ledger",
 	"client/light": "github.com/cometbft/cometbft/light github.com/cometbft/cometbft/proto github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
+	"client/batch": "client crypto ledger",
 	// A chain in memory for the tests of the client and of who uses it.
 	"client/clienttest": "client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
 	"testnet":           "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",

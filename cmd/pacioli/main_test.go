@@ -104,7 +104,7 @@ func TestScripts(t *testing.T) {
 				}
 				make("bob", "ed25519")
 				make(name, scheme)
-				make(next, map[string]string{"secp": "secp256k1", "small": "ml-dsa-44", "big": "ml-dsa-65", "both": "hybrid", "ed": "ed25519"}[next])
+				make(next, map[string]string{"secp": "secp256k1", "pass": "p256-webauthn", "small": "ml-dsa-44", "big": "ml-dsa-65", "both": "hybrid", "ed": "ed25519"}[next])
 				do("pay", "--from", "alice", "--to", name, "10", "PAC")
 				do("asset", "create", asset, "--from", name, "--max-supply", "100")
 				for range 2 {
@@ -176,8 +176,8 @@ func TestHelp(t *testing.T) {
 	walk(newRoot(&cli{out: io.Discard, err: io.Discard}))
 }
 
-// TestProgress: a walk says every two seconds how far it is, and for how long it will go on.
-func TestProgress(t *testing.T) {
+// TestAuditProgress: a walk says every two seconds how far it is, and for how long it will go on.
+func TestAuditProgress(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var said []string
 	p := progress{now: func() time.Time { return now }, say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
