@@ -18,8 +18,9 @@ import (
 // nodes lag or hide blocks, or this machine's clock is wrong.
 var ErrStale = errors.New("the newest state that the nodes prove is too old")
 
-// ErrPruned is returned for a height whose state the nodes no longer keep.
-var ErrPruned = errors.New("the state of this height is no longer kept")
+// ErrPruned is wrapped when the nodes no longer keep the state of the height that was asked for, from the beginning or since
+// a walk began: ask for a newer one, or a node that keeps more heights (store.keep_versions).
+var ErrPruned = errors.New("the nodes no longer keep that height")
 
 // Proven is a value that the validators have signed for.
 type Proven[T any] struct {

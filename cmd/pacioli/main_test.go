@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
+	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/query"
@@ -154,6 +156,12 @@ func TestScripts(t *testing.T) {
 				}
 				ts.Value("node").(*clienttest.Node).Lie(lies)
 			},
+			// plant: a line appears out of nowhere, as much as alice's, in her asset of a code.
+			"plant": func(ts *testscript.TestScript, _ bool, args []string) {
+				id := ledger.NewAssetID(alice.Address, args[0])
+				row := chain.Rows()[string(ledger.LineRow(ledger.LineKey{Account: alice.Address, Asset: id}))]
+				chain.Write(ledger.Write{Key: ledger.LineRow(ledger.LineKey{Account: crypto.Address{7}, Asset: id}), Value: []byte(row)})
+			},
 			"sleep": func(_ *testscript.TestScript, _ bool, args []string) {
 				d, _ := time.ParseDuration(args[0])
 				time.Sleep(d)
@@ -185,4 +193,19 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(newRoot(&cli{out: io.Discard, err: io.Discard}))
+}
+
+// TestAuditProgress: a walk says every two seconds how far it is, and for how long it will go on.
+func TestAuditProgress(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var said []string
+	p := progress{now: func() time.Time { return now }, say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
+	for done := uint64(0); done <= 1000; done += 10 {
+		p.report(done, 1000)
+		now = now.Add(100 * time.Millisecond)
+	}
+	want := []string{"200 of 1000 rows (20%), 8s left", "400 of 1000 rows (40%), 6s left", "600 of 1000 rows (60%), 4s left", "800 of 1000 rows (80%), 2s left", "1000 of 1000 rows (100%), 0s left"}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q", said)
+	}
 }
