@@ -384,6 +384,9 @@ func (l *Ledger) post(x *execution, key lineKey, c counters, e *pb.Entry) {
 	n.creditsPosted = n.creditsPosted.plus(c.creditsPosted)
 	n.entries++
 	e.Number, e.Height = n.entries, l.height
+	if len(e.Counterparty) > 0 {
+		e.Counterparty = optional(address(e.Counterparty)) // money can be sent to the address of zeros
+	}
 	if x != nil {
 		e.TxId, e.Operation = x.id[:], x.operation
 	}
