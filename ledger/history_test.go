@@ -119,8 +119,8 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen map[led
 
 	few := func(n ...uint64) uint64 { return draw(h.draws, n...) }
 	p := &h.params
-	*p = ledger.GenesisParameters{MaxTxBytes: uint32(few(1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1_200)), ReplayWindowSeconds: uint32(few(10, 5_000)),
-		MaxOpenNonces: few(1_000, 1_000, 5), FeeAsset: "EUR", FeeCollector: crypto.Address(fees.address),
+	*p = ledger.GenesisParameters{MaxTxBytes: uint32(few(1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 4_000)), ReplayWindowSeconds: uint32(few(10, 5_000)),
+		MaxOpenNonces: few(1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 8), FeeAsset: "EUR", FeeCollector: crypto.Address(fees.address),
 		FeeBase: few(0, 1, 10), FeePerByte: few(0, 0, 1), FeePerOperation: few(0, 3), FeePerSignature: few(0, 0, 1),
 		DepositAccount: few(0, 100), DepositLine: few(0, 50, 50), DepositHold: few(0, 20, 20), DepositGrant: few(0, 70, 70),
 		MaxHoldSeconds: uint32(few(10, 20_000)), MaxExpiries: uint32(few(1, 2, 100)),
@@ -173,9 +173,25 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen map[led
 	return h
 }
 
+// authorise makes the asset with controls useful: its issuer lets some have it, and gives them some.
+func (h *history) authorise() {
+	mint := h.people[2]
+	var steps []step
+	for _, who := range h.people[3:8] {
+		line := &pb.SetLine{Account: who.address, Asset: h.assets[1], Set: 1, Credit: &pb.Limit{Amount: draw(h.draws, nil, []byte{100})}}
+		pay := &pb.Transfer{To: who.address, Asset: h.assets[1], Amount: []byte{1, 0}}
+		steps = append(steps, step{mint, func(uint32) *pb.Operation { return &pb.Operation{Kind: &pb.Operation_SetLine{SetLine: line}} }},
+			step{mint, func(uint32) *pb.Operation { return &pb.Operation{Kind: &pb.Operation_Transfer{Transfer: pay}} }})
+	}
+	h.send(h.compose(steps))
+}
+
 // run draws blocks until there were so many transactions.
 func (h *history) run(transactions int) {
-	for transactions > 0 {
+	h.begin(h.nextMillis())
+	h.authorise()
+	h.end(nil)
+	for transactions--; transactions > 0; {
 		h.begin(h.nextMillis())
 		for n := h.below(21); n > 0 && transactions > 0; n-- {
 			h.transaction()
@@ -217,18 +233,18 @@ func (h *history) nextMillis() uint64 {
 
 // transaction applies one: new, again, kept from earlier, or damaged.
 func (h *history) transaction() {
-	switch n := h.below(32); {
-	case n == 31 && len(h.sent) > 0:
+	switch n := h.below(64); {
+	case n == 63 && len(h.sent) > 0:
 		h.send(draw(h.draws, h.sent...))
-	case n == 30 && len(h.waiting) > 0:
+	case n >= 61 && len(h.waiting) > 0:
 		i := h.below(len(h.waiting))
 		raw := h.waiting[i]
 		h.waiting = slices.Delete(h.waiting, i, i+1)
 		h.send(raw)
-	case n == 29:
+	case n == 60:
 		h.waiting = append(h.waiting, h.draft())
 		h.send(h.draft())
-	case n == 28:
+	case n == 59:
 		h.send(h.damaged(h.draft()))
 	default:
 		h.send(h.draft())
@@ -365,7 +381,7 @@ func (h *history) someone() *person {
 
 func (h *history) otherThan(not ...*person) *person {
 	for {
-		if who := draw(h.draws, h.people...); h.oneIn(2) || !h.closed(who) {
+		if who := draw(h.draws, h.people...); h.oneIn(8) || !h.closed(who) {
 			if !slices.Contains(not, who) {
 				return who
 			}
@@ -468,15 +484,44 @@ func (h *history) grant(kind byte) (key []byte, m *pb.Grant) {
 	return nil, nil
 }
 
+// passes tells whether a line is authorised and not frozen, where that matters.
+func (h *history) passes(who *person, asset []byte) bool {
+	a := h.asset(asset)
+	l, _ := h.line(who.address, asset)
+	return bytes.Equal(a.Issuer, who.address) || (a.Controls&1 == 0 || l.Flags&1 != 0) && (a.Controls&2 == 0 || a.Frozen == 0 && l.Flags&6 == 0)
+}
+
+// receiver draws somebody who may receive an asset, if that is easily found.
+func (h *history) receiver(from *person, asset []byte) *person {
+	for range 4 {
+		to := draw(h.draws, h.people[:8]...)
+		if to != from && h.passes(to, asset) {
+			return to
+		}
+	}
+	if issuer := h.byAddress(h.asset(asset).Issuer); issuer != from && !h.oneIn(3) {
+		return issuer
+	}
+	return h.otherThan(from)
+}
+
 // debited draws who pays what to whom, perhaps under a grant.
 func (h *history) debited(kind byte) (signer, from, to *person, asset []byte, granted bool) {
 	asset = h.someAsset()
 	from = h.holder(asset)
-	to = h.otherThan(from)
+	to = h.receiver(from, asset)
+	for _, who := range []*person{from, to} {
+		if !h.passes(who, asset) && !h.oneIn(8) {
+			asset = draw(h.draws, h.eur, h.eur, h.assets[2])
+			from = h.holder(asset)
+			to = h.receiver(from, asset)
+			break
+		}
+	}
 	if h.oneIn(5) {
 		if key, g := h.grant(kind); key != nil {
 			from, signer, asset = h.byAddress(key[1:33]), h.byAddress(key[33:65]), key[66:]
-			if to = h.otherThan(from); len(g.To) > 0 && !h.oneIn(4) && !bytes.Equal(g.To, from.address) {
+			if to = h.receiver(from, asset); len(g.To) > 0 && !h.oneIn(4) && !bytes.Equal(g.To, from.address) {
 				to = h.byAddress(g.To)
 			}
 			return signer, from, to, asset, true
@@ -486,6 +531,24 @@ func (h *history) debited(kind byte) (signer, from, to *person, asset []byte, gr
 		return h.otherThan(from), from, to, asset, true
 	}
 	return from, from, to, asset, false
+}
+
+// rich draws somebody who can pay a fee.
+func (h *history) rich(price uint64) (who *person) {
+	for range 6 {
+		if who = h.someone(); h.available(who, h.eur).Cmp(new(big.Int).SetUint64(price)) >= 0 {
+			break
+		}
+	}
+	return who
+}
+
+// balancing draws whether as much as there is will do. Of the fee asset there is less when the fee is paid.
+func (h *history) balancing(from *person, asset []byte) uint32 {
+	if l, _ := h.line(from.address, asset); h.oneIn(6) || !bytes.Equal(h.asset(asset).Issuer, from.address) && number(l.CreditsPosted).BitLen() > 0 && h.oneIn(3) {
+		return 1
+	}
+	return 0
 }
 
 func granter(granted bool, from *person) []byte {
@@ -498,7 +561,13 @@ func granter(granted bool, from *person) []byte {
 func (h *history) transfer() []step {
 	signer, from, to, asset, granted := h.debited(1)
 	o := &pb.Transfer{To: to.address, Asset: asset, Amount: h.amount(h.available(from, asset)), Granter: granter(granted, from),
-		Balancing: draw[uint32](h.draws, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3)}
+		Balancing: h.balancing(from, asset)}
+	if h.oneIn(12) {
+		o.Balancing |= 2
+		if issuer := h.byAddress(h.asset(asset).Issuer); issuer != from && !granted && !h.oneIn(4) {
+			o.To = issuer.address
+		}
+	}
 	o.Reference, o.Code, o.Memo = h.callers()
 	if h.oneIn(200) {
 		o.To = digest("pacioli.addr.v1\x00", []byte("deposits"))
@@ -511,7 +580,7 @@ func (h *history) transfer() []step {
 
 func (h *history) createAsset() []step {
 	o := &pb.CreateAsset{Code: draw(h.draws, "USD", "SEK", "NOK", "A23456789012", "EUR"), Scale: draw[uint32](h.draws, 2, 0, 18),
-		MaxSupply: draw(h.draws, big.NewInt(100), big.NewInt(1_000_000), power(128, 1)).Bytes(), Controls: uint32(h.below(8))}
+		MaxSupply: draw(h.draws, big.NewInt(100), big.NewInt(1_000_000), power(128, 1)).Bytes(), Controls: draw[uint32](h.draws, 0, 0, 2, 4, 6, 7)}
 	if h.oneIn(3) {
 		o.MetadataHash = make([]byte, 32)
 	}
@@ -537,8 +606,11 @@ func (h *history) proofs(p *policy, account []byte, version uint32) (proofs [][]
 func (h *history) successor(of *person) *policy {
 	for {
 		p := draw(h.draws, append([]*policy{of.first}, h.pool[:5]...)...)
-		if h.oneIn(20) {
+		if h.oneIn(40) {
 			p = draw(h.draws, h.pool...)
+		}
+		if now, _ := h.policyOf(of); p == now && !h.oneIn(30) {
+			continue
 		}
 		if !bytes.Equal(p.RecoveryAccount, of.address) || h.oneIn(20) {
 			return p
@@ -560,7 +632,7 @@ func (h *history) setPolicy() []step {
 func (h *history) createHold() []step {
 	signer, from, to, asset, granted := h.debited(4)
 	o := &pb.CreateHold{To: to.address, Asset: asset, Amount: h.amount(h.available(from, asset)), Granter: granter(granted, from),
-		Balancing: draw[uint32](h.draws, 0, 0, 0, 1), PostBy: 1 + uint32(h.below(7)), VoidBy: uint32(h.below(8))}
+		Balancing: h.balancing(from, asset), PostBy: 1 + uint32(h.below(7)), VoidBy: uint32(h.below(8))}
 	o.Reference, o.Code, o.Memo = h.callers()
 	o.Expires = h.now() + draw[uint64](h.draws, 1, 2, 3, 3, 4, 5, 5, 9, uint64(h.params.MaxHoldSeconds))
 	if h.oneIn(30) {
@@ -701,6 +773,8 @@ func (h *history) setAsset() []step {
 	if o.DropControls == 0 && len(o.MaxSupply) == 0 || h.oneIn(6) {
 		if o.Freeze = 1 + uint32(h.below(3)); m.Frozen != 0 && !h.oneIn(6) {
 			o.Freeze, o.Unfreeze = 0, m.Frozen
+		} else if !h.oneIn(3) {
+			return h.setLine()
 		}
 	}
 	return []step{{who, func(i uint32) *pb.Operation {
@@ -724,7 +798,7 @@ func (h *history) setLine() []step {
 		o.Set = 1
 	case a.Controls&2 != 0 && l.Flags&6 != 0 && n < 6:
 		o.Clear = l.Flags & 6
-	case a.Controls&2 != 0 && n < 2:
+	case a.Controls&2 != 0 && n < 1:
 		o.Set = 2 + 2*uint32(h.below(3))
 	case a.Controls&1 != 0 && n == 2:
 		o.Clear = 1
@@ -735,6 +809,9 @@ func (h *history) setLine() []step {
 		o.Clear = uint32(h.below(8)) &^ o.Set
 	default:
 		o.Credit = &pb.Limit{Amount: draw(h.draws, big.NewInt(0), big.NewInt(10), big.NewInt(500), number(l.DebitsPosted), power(127, 0)).Bytes()}
+		if bytes.Equal(o.Credit.Amount, l.Credit) && !h.oneIn(10) {
+			o.Credit.Amount = append([]byte{1}, o.Credit.Amount[:min(8, len(o.Credit.Amount))]...)
+		}
 	}
 	return []step{{who, func(i uint32) *pb.Operation {
 		o.Signer = i
@@ -743,7 +820,10 @@ func (h *history) setLine() []step {
 }
 
 func (h *history) clawback() []step {
-	asset, _, who := h.issued()
+	asset, a, who := h.issued()
+	if a.Controls&4 == 0 && !h.oneIn(4) {
+		asset, who = h.assets[1], h.byAddress(h.asset(h.assets[1]).Issuer)
+	}
 	holder := h.holder(asset)
 	if holder == who {
 		holder = h.otherThan(who)
@@ -762,9 +842,11 @@ func (h *history) openLine() []step {
 	if bytes.Equal(h.asset(asset).Issuer, who.address) && !h.oneIn(10) {
 		who = h.otherThan(who)
 	}
-	_, there := h.line(who.address, asset)
+	l, there := h.line(who.address, asset)
 	o := &pb.OpenLine{Asset: asset}
-	if there && !h.oneIn(12) || h.oneIn(3) {
+	if there && len(l.Ceiling) == 0 && !h.oneIn(12) {
+		o.Ceiling = &pb.Limit{Amount: append([]byte{byte(1 + h.below(2)), 0}, l.CreditsPosted[:min(14, len(l.CreditsPosted))]...)}
+	} else if there && !h.oneIn(12) || h.oneIn(3) {
 		o.Ceiling = &pb.Limit{Amount: draw(h.draws, big.NewInt(0), big.NewInt(40), big.NewInt(200_000), power(128, 1)).Bytes()}
 	}
 	return []step{{who, func(i uint32) *pb.Operation {
@@ -813,6 +895,9 @@ func (h *history) closeAccount() []step {
 	who := h.someone()
 	if !h.oneIn(3) {
 		who = h.otherThan(h.people[:8]...)
+	}
+	if _, holding := row(h, &pb.Holdings{}, []byte{5}, who.address); holding && !h.oneIn(6) {
+		return h.windDown()
 	}
 	o := &pb.CloseAccount{To: h.otherThan(who).address}
 	return []step{{who, func(i uint32) *pb.Operation {
@@ -962,7 +1047,7 @@ func (h *history) finishRecovery() []step {
 		p = h.policies[string(started.Policy)]
 	}
 	if started != nil && started.ReadyAt > h.now() && !h.oneIn(10) {
-		return h.startRecovery()
+		return h.transfer()
 	}
 	o := &pb.FinishRecovery{Account: of.address, Policy: p.raw, Proofs: h.proofs(p, of.address, 1<<32-1)}
 	return []step{{by, func(i uint32) *pb.Operation {
@@ -971,12 +1056,17 @@ func (h *history) finishRecovery() []step {
 	}}}
 }
 
-// draft draws a transaction and signs it.
+// draft draws a transaction.
 func (h *history) draft() []byte {
 	var steps []step
 	for n := draw(h.draws, 1, 1, 1, 1, 1, 2, 2, 3); n > 0; n-- {
 		steps = append(steps, draw(h.draws, kinds...)(h)...)
 	}
+	return h.compose(steps)
+}
+
+// compose makes a transaction of operations and signs it.
+func (h *history) compose(steps []step) []byte {
 	var signers []*person
 	for _, s := range steps {
 		if !slices.Contains(signers, s.who) {
@@ -991,23 +1081,26 @@ func (h *history) draft() []byte {
 	body := &pb.Body{Version: 1, MaxFee: h.most(), MaxDeposit: h.most()}
 	var sponsor *pb.Sponsor
 	var sponsoring *person
-	poor := h.available(signers[0], h.eur).Cmp(big.NewInt(600)) < 0
+	rate, _ := row(h, &pb.FeeRate{}, []byte{0x42})
+	p := h.params
+	price := (p.FeeBase+600*p.FeePerByte+3*p.FeePerOperation+40*p.FeePerSignature)*uint64(rate.Multiplier)/1_000 + p.DepositAccount + 2*p.DepositLine
+	poor := h.available(signers[0], h.eur).Cmp(new(big.Int).SetUint64(price)) < 0
 	switch n := h.below(10); {
 	case n == 0 || poor && n < 4:
-		if who := h.holder(h.eur); !slices.Contains(signers, who) {
+		if who := h.rich(price); !slices.Contains(signers, who) {
 			sponsoring, sponsor = who, &pb.Sponsor{Address: who.address, MaxFee: h.most(), MaxDeposit: h.most()}
 			if h.carries(who) {
 				sponsor.Policy = who.first.raw
 			}
 		}
-	case n == 1 || poor && n < 8:
+	case n == 1 || poor && (n < 9 || !h.oneIn(3)):
 		for _, key := range h.grants {
 			if granter := key[1:33]; key[65] == 0 && bytes.Equal(key[33:65], signers[0].address) && !slices.Contains(signers, h.byAddress(granter)) {
 				body.FeeGranter = granter
 			}
 		}
 		if body.FeeGranter == nil && poor {
-			if who := h.holder(h.eur); !slices.Contains(signers, who) {
+			if who := h.rich(price); !slices.Contains(signers, who) {
 				signers = append([]*person{who}, signers...)
 			}
 		}
@@ -1020,7 +1113,7 @@ func (h *history) draft() []byte {
 
 	if h.oneIn(3) {
 		body.ValidUntil = h.now() + 1 + uint64(h.below(int(min(h.params.ReplayWindowSeconds, 12))))
-		if h.oneIn(12) {
+		if h.oneIn(25) {
 			body.ValidUntil = h.now() + draw(h.draws, 0, 1, uint64(h.params.ReplayWindowSeconds), uint64(h.params.ReplayWindowSeconds)+1, 20_000)
 		}
 	}
@@ -1030,7 +1123,7 @@ func (h *history) draft() []byte {
 			s.Nonce = append(make([]byte, 15), byte(h.below(32)))
 		} else {
 			a, _ := h.account(who.address)
-			if s.Sequence = a.Sequence + 1; h.oneIn(40) {
+			if s.Sequence = a.Sequence + 1; h.oneIn(100) {
 				s.Sequence = max(1, s.Sequence+2-uint64(h.below(3)))
 			}
 		}
@@ -1043,7 +1136,7 @@ func (h *history) draft() []byte {
 		}
 		body.Signers = append(body.Signers, s)
 	}
-	if h.oneIn(16) {
+	if h.oneIn(40) {
 		h.spoil(body, sponsor)
 	}
 	return h.sign(body, sponsor, signers, sponsoring)
@@ -1051,7 +1144,7 @@ func (h *history) draft() []byte {
 
 // most draws a max_fee or a max_deposit.
 func (h *history) most() []byte {
-	if h.oneIn(25) {
+	if h.oneIn(60) {
 		return draw(h.draws, nil, []byte{1}, []byte{20}, []byte{60}, []byte{1, 0})
 	}
 	return []byte{1, 0, 0, 0}
@@ -1127,17 +1220,17 @@ func (h *history) sign(body *pb.Body, sponsor *pb.Sponsor, signers []*person, sp
 				need = p.ChangeThreshold
 			}
 		}
-		if h.oneIn(60) {
+		if h.oneIn(100) {
 			need = draw(h.draws, 0, p.Threshold, max(p.Threshold, p.ChangeThreshold))
 		}
 		for _, k := range h.quorum(p, need) {
 			signature := h.ring.sign(p.Keys[k].Scheme, p.Keys[k].PublicKey, message)
-			if h.oneIn(80) {
+			if h.oneIn(150) {
 				signature[0] ^= 1
 			}
 			tx.Witnesses = append(tx.Witnesses, &pb.Witness{Signer: uint32(i), Key: uint32(k), Signature: signature})
 		}
-		if h.oneIn(60) {
+		if h.oneIn(200) {
 			k := len(p.Keys) + h.below(2)
 			tx.Witnesses = append(tx.Witnesses, &pb.Witness{Signer: uint32(i), Key: uint32(k), Signature: []byte{1}})
 		}

@@ -430,7 +430,7 @@ func (l *Ledger) setLine(x *execution, signer address, o *pb.SetLine) code {
 	if o.Credit != nil {
 		after.credit = amountOf(o.Credit.Amount)
 		a.credit = a.credit.minus(before.credit).plus(after.credit)
-		if !l.withinSupply(id, signer, a.credit, a.maxSupply) {
+		if !a.credit.below(limit) || !l.withinSupply(id, signer, a.credit, a.maxSupply) {
 			return supplyExceeded
 		}
 		if before.debitsPosted.plus(before.debitsPending).above(before.creditsPosted.plus(after.credit)) {

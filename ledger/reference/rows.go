@@ -26,7 +26,7 @@ func (l *Ledger) Rows() map[string][]byte {
 		put(versioned(id[:]), []byte{0x04}, padded)
 	}
 	for key, h := range l.holdings.rows {
-		put(versioned(marshal(&pb.Holdings{Lines: h.lines, Grants: h.grants, Assets: h.assets})), []byte{0x05}, key[:])
+		put(h.row(), []byte{0x05}, key[:])
 	}
 	for key, h := range l.holds.rows {
 		put(h.row(), []byte{0x06}, key[:])
@@ -37,7 +37,7 @@ func (l *Ledger) Rows() map[string][]byte {
 	t := l.total()
 	put(versioned(marshal(l.params)), []byte{0x40})
 	put(versioned(marshal(&pb.Network{ChainId: l.chainID, Id: l.networkID[:], InitialHeight: l.initial})), []byte{0x41})
-	put(versioned(marshal(&pb.FeeRate{Multiplier: t.multiplier})), []byte{0x42})
+	put(l.Row([]byte{0x42}), []byte{0x42})
 	for second, b := range l.buckets.rows {
 		put(versioned(marshal(&pb.Bucket{Count: uint32(len(b.entered)), Digest: b.digest[:]})), []byte{0x50}, u64(second))
 		for i, n := range b.entered {
@@ -63,7 +63,7 @@ func (l *Ledger) Rows() map[string][]byte {
 	return rows
 }
 
-// Row returns the value of one account, line, asset, hold or grant, nil where there is none: what who writes transactions
+// Row returns the value of one row of an account, line, asset, hold, grant, of holdings or the fee rate, nil where there is none: what who writes transactions
 // wants to know meanwhile.
 func (l *Ledger) Row(key []byte) []byte {
 	switch rest := key[1:]; key[0] {
@@ -79,6 +79,10 @@ func (l *Ledger) Row(key []byte) []byte {
 		if a := l.assets.get(assetID(rest)); a != nil {
 			return a.row()
 		}
+	case 0x05:
+		if h := l.holdings.get(address(rest)); h != nil {
+			return h.row()
+		}
 	case 0x06:
 		if h := l.holds.get(hash(rest)); h != nil {
 			return h.row()
@@ -87,6 +91,8 @@ func (l *Ledger) Row(key []byte) []byte {
 		if g := l.grants.get(grantKey{address(rest[:32]), address(rest[32:64]), uint32(rest[64]), assetID(rest[65:])}); g != nil {
 			return g.row()
 		}
+	case 0x42:
+		return versioned(marshal(&pb.FeeRate{Multiplier: l.total().multiplier}))
 	}
 	return nil
 }
@@ -112,6 +118,10 @@ func (n *line) row() []byte {
 func (a *asset) row() []byte {
 	return versioned(marshal(&pb.Asset{Issuer: a.issuer[:], Code: a.code, Scale: a.scale, MaxSupply: a.maxSupply.bytes(),
 		MetadataHash: a.metadataHash, Controls: a.controls, Frozen: a.frozen, Credit: a.credit.bytes()}))
+}
+
+func (h *holdings) row() []byte {
+	return versioned(marshal(&pb.Holdings{Lines: h.lines, Grants: h.grants, Assets: h.assets}))
 }
 
 func (h *hold) row() []byte {
