@@ -101,7 +101,7 @@ func versioned(message []byte) []byte { return append([]byte{1}, message...) }
 
 func (a *account) row() []byte {
 	m := &pb.Account{Policy: a.policy[:], PolicyVersion: a.policyVersion, Sequence: a.sequence,
-		Flags: pick[uint32](a.optIn, 1, 0) | pick[uint32](a.closed, 2, 0), Deposit: a.deposit.bytes(), Epoch: a.epoch,
+		Flags: pick[uint32](a.optIn, 1, 0) | pick[uint32](a.closed, 2, 0), Deposit: a.deposit.amount.bytes(), Depositor: a.deposit.depositor, Epoch: a.epoch,
 		ClosedLines: a.closedLines, ClosedHead: optional(a.closedHead)}
 	if r := a.recovery; r != nil {
 		m.Recovery = &pb.Recovery{Policy: r.policy[:], ReadyAt: r.readyAt}
@@ -112,7 +112,7 @@ func (a *account) row() []byte {
 func (n *line) row() []byte {
 	return versioned(marshal(&pb.Line{DebitsPending: n.debitsPending.bytes(), DebitsPosted: n.debitsPosted.bytes(),
 		CreditsPending: n.creditsPending.bytes(), CreditsPosted: n.creditsPosted.bytes(), Entries: n.entries, Head: n.head[:], Flags: n.flags,
-		Ceiling: n.ceiling.bytes(), Credit: n.credit.bytes(), Cap: n.cap.bytes(), Deposit: n.deposit.bytes(), Incarnation: n.incarnation}))
+		Ceiling: n.ceiling.bytes(), Credit: n.credit.bytes(), Cap: n.cap.bytes(), Deposit: n.deposit.amount.bytes(), Depositor: n.deposit.depositor, Incarnation: n.incarnation}))
 }
 
 func (a *asset) row() []byte {
@@ -127,13 +127,13 @@ func (h *holdings) row() []byte {
 func (h *hold) row() []byte {
 	return versioned(marshal(&pb.Hold{From: h.from[:], To: h.to[:], Asset: h.asset[:], Amount: h.amount.bytes(), Reference: h.reference,
 		Code: h.code, Expires: h.expires, NotBefore: h.notBefore, Arbiter: h.arbiter, HashLock: h.hashLock, PostBy: h.postBy, VoidBy: h.voidBy,
-		PostAtExpiry: h.postAtExpiry, Deposit: h.deposit.bytes(), Slot: h.slot}))
+		PostAtExpiry: h.postAtExpiry, Deposit: h.deposit.amount.bytes(), Depositor: h.deposit.depositor, Slot: h.slot}))
 }
 
 func (g *grant) row() []byte {
 	return versioned(marshal(&pb.Grant{PerPeriod: g.perPeriod.bytes(), Period: g.period, Total: g.total.bytes(), Until: g.until, To: g.to,
 		Begun: g.begun, PeriodNumber: g.periodNumber, SpentInPeriod: g.spentInPeriod.bytes(), Spent: g.spent.bytes(),
-		Deposit: g.deposit.bytes(), Epoch: g.epoch}))
+		Deposit: g.deposit.amount.bytes(), Depositor: g.deposit.depositor, Epoch: g.epoch}))
 }
 
 func optional(h hash) []byte {
