@@ -93,8 +93,8 @@ func encode(m proto.Message) []byte {
 	return b
 }
 
-func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen map[ledger.Code]int) *history {
-	h := &history{draws: draws{t}, ring: ring, policies: map[string]*policy{}, secrets: map[string][]byte{}}
+func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen *coverage, adjust func(*ledger.GenesisParameters)) *history {
+	h := &history{draws: draws{source: t}, ring: ring, policies: map[string]*policy{}, secrets: map[string][]byte{}}
 	single := func(name string) *person { return h.person(name, h.policy(1, 0, nil, h.key(1, name, 1))) }
 	alice, bank, mint := single("alice"), single("bank"), single("mint")
 	fees := single("fees")
@@ -119,7 +119,7 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen map[led
 
 	few := func(n ...uint64) uint64 { return draw(h.draws, n...) }
 	p := &h.params
-	*p = ledger.GenesisParameters{MaxTxBytes: uint32(few(1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 4_000)), ReplayWindowSeconds: uint32(few(10, 5_000)),
+	*p = ledger.GenesisParameters{MaxTxBytes: uint32(few(1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1_500)), ReplayWindowSeconds: uint32(few(10, 5_000)),
 		MaxOpenNonces: few(1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 8), FeeAsset: "EUR", FeeCollector: crypto.Address(fees.address),
 		FeeBase: few(0, 1, 10), FeePerByte: few(0, 0, 1), FeePerOperation: few(0, 3), FeePerSignature: few(0, 0, 1),
 		DepositAccount: few(0, 100), DepositLine: few(0, 50, 50), DepositHold: few(0, 20, 20), DepositGrant: few(0, 70, 70),
@@ -128,6 +128,9 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen map[led
 	if h.oneIn(5) {
 		p.AssetCreators = []crypto.Address{crypto.Address(bank.address), crypto.Address(alice.address)}
 		slices.SortFunc(p.AssetCreators, func(a, b crypto.Address) int { return bytes.Compare(a[:], b[:]) })
+	}
+	if adjust != nil {
+		adjust(p)
 	}
 	g := ledger.Genesis{ChainID: "reference", UnixNanos: 1_000e9 + 5e8, InitialHeight: few(1, 7)}
 	g.State.Parameters = *p
@@ -283,6 +286,8 @@ func (h *history) send(raw []byte) {
 		h.t.Fatalf("accepted, but not to be read: %x", raw)
 	}
 	for i, o := range body.Operations {
+		m := o.ProtoReflect()
+		h.seen.operations[string(m.WhichOneof(m.Descriptor().Oneofs().Get(0)).Name())]++
 		switch k := o.Kind.(type) {
 		case *pb.Operation_CreateAsset:
 			h.assets = append(h.assets, bytes.Clone(receipt.Results[i].Asset[:]))
