@@ -7,16 +7,19 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"pacioli": main}) }
@@ -129,6 +132,23 @@ func TestScripts(t *testing.T) {
 						raw, _ := io.ReadAll(r.Body)
 						if tx, err := ledger.Decode(raw); err == nil {
 							clienttest.Answer(w, http.StatusOK, tx.ID(chain.Network.ID), ledger.OK, "", false, 0)
+						}
+					}
+				}
+				ts.Value("node").(*clienttest.Node).Lie(lies)
+			},
+			// omit on|off: the node leaves the second entry of every journal out.
+			"omit": func(ts *testscript.TestScript, _ bool, args []string) {
+				var lies clienttest.Lies
+				if args[0] == "on" {
+					lies.Answer = func(q *abci.RequestQuery, a *abci.ResponseQuery) {
+						if q.Path != query.PathEntries {
+							return
+						}
+						entries, err := query.DecodeEntries(a.Value)
+						ts.Check(err)
+						if len(entries) > 1 {
+							a.Value = query.EncodeEntries(slices.Delete(entries, 1, 2))
 						}
 					}
 				}
