@@ -466,6 +466,60 @@ func TestReferenceCollector(t *testing.T) {
 	}
 }
 
+// TestReferenceOverflow sends amounts round until no counter can take them any more.
+func TestReferenceOverflow(t *testing.T) {
+	seen := newCoverage()
+	rapidly(t, 50, func(rt *rapid.T) {
+		h := newHistory(rt, pretended{}, pretended{}, seen, func(p *ledger.GenesisParameters) {
+			p.MaxTxBytes, p.FeeBase, p.FeePerByte, p.FeePerOperation, p.FeePerSignature, p.FeeTargetWeight = 1<<18, 0, 0, 0, 0, 0
+			p.DepositAccount, p.DepositLine, p.DepositHold, p.AssetCreators = 0, 0, 0, nil
+		})
+		h.careful = true
+		issuer, circle := h.people[2], []*person{h.people[0], h.people[3], h.people[2]}
+		h.begin(h.now()*1000 + 1000)
+		big128 := power(128, 1).Bytes()
+		h.send(h.compose([]step{{issuer, func(i uint32) *pb.Operation {
+			return &pb.Operation{Kind: &pb.Operation_CreateAsset{CreateAsset: &pb.CreateAsset{Issuer: i, Code: "BIG", MaxSupply: big128, Controls: 4}}}
+		}}}))
+		asset := h.assets[len(h.assets)-1]
+		move := func(from, to *person, n []byte) step {
+			return step{from, func(i uint32) *pb.Operation {
+				return &pb.Operation{Kind: &pb.Operation_Transfer{Transfer: &pb.Transfer{From: i, To: to.address, Asset: asset, Amount: n}}}
+			}}
+		}
+		h.send(h.compose([]step{move(issuer, circle[0], power(127, 0).Bytes())}))
+		for range 60 {
+			from := h.below(3)
+			to := circle[(from+1+h.below(2))%3]
+			n := draw(h.draws, power(127, 0), power(126, 0), power(127, 1), big.NewInt(1), h.available(circle[from], asset))
+			s := move(circle[from], to, n.Bytes())
+			switch {
+			case n.Sign() == 0:
+				s = move(circle[from], to, big128)
+			case to == issuer && h.below(2) == 0:
+				holder := circle[from].address
+				s = step{issuer, func(i uint32) *pb.Operation {
+					return &pb.Operation{Kind: &pb.Operation_Clawback{Clawback: &pb.Clawback{Signer: i, Account: holder, Asset: asset, Amount: n.Bytes()}}}
+				}}
+			case h.below(6) == 0:
+				s.make = func(i uint32) *pb.Operation {
+					return &pb.Operation{Kind: &pb.Operation_CreateHold{CreateHold: &pb.CreateHold{Signer: i, To: to.address, Asset: asset, Amount: n.Bytes(),
+						Expires: h.now() + 1 + uint64(h.below(3)), PostAtExpiry: true}}}
+				}
+			}
+			h.send(h.compose([]step{s}))
+			if h.below(5) == 0 {
+				h.end(nil)
+				h.begin(h.now()*1000 + 1000)
+			}
+		}
+		h.end(nil)
+	})
+	if seen.codes[ledger.CounterOverflow] < 100 || seen.codes[ledger.OK] < 500 {
+		t.Errorf("%v", seen.codes)
+	}
+}
+
 // draws are choices out of few. Rapid's own generators prefer small numbers, which would shift the weights of what is drawn.
 type draws struct {
 	source  *rapid.T
