@@ -86,7 +86,7 @@ func (a *App) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	a.genesis, a.staged = nil, nil
 	clear(a.known)
 	a.mu.Unlock()
-	a.pool.Committed(o.header, o.took())
+	a.pool.Committed(o.header, o.took(), o.Writes)
 	if len(o.txs) > 0 {
 		a.log.Info("commit block", "height", o.header.Height, "transactions", len(o.txs), "writes", len(o.Writes))
 	} else {
