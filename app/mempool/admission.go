@@ -365,7 +365,7 @@ func (x *examination) account(c *candidate) error {
 		budget := pays
 		budget.key = purseKey{grant: grant}
 		var err error
-		if budget.funds, err = x.budget(grant); err != nil {
+		if budget.funds, budget.until, err = x.budget(grant); err != nil {
 			return err
 		}
 		c.draws = append(c.draws, budget)
@@ -377,11 +377,11 @@ func (x *examination) account(c *candidate) error {
 		amount := o.Amount
 		if o.Grant != (ledger.GrantKey{}) {
 			// Nobody reserves another's money beyond what it was granted.
-			budget, err := x.budget(o.Grant)
+			budget, until, err := x.budget(o.Grant)
 			if err != nil {
 				return err
 			}
-			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, most: amount, funds: budget})
+			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, most: amount, funds: budget, until: until})
 			amount = amount.Min(budget)
 		}
 		at, known := places[o.Account]
@@ -407,17 +407,20 @@ func (x *examination) account(c *candidate) error {
 	return nil
 }
 
-// budget returns what a grant allows by the state; 0 when there is none.
-func (x *examination) budget(k ledger.GrantKey) (ledger.Amount, error) {
+// budget returns what a grant allows by the state, and when it ends; zero when there is none.
+func (x *examination) budget(k ledger.GrantKey) (left ledger.Amount, until uint64, err error) {
 	var grant ledger.Grant
 	var granter ledger.Account
-	if err := readRow(x.state, ledger.GrantRow(k), &grant, ledger.DecodeGrant); err != nil || grant.Until == 0 {
-		return ledger.Amount{}, err
+	if err = readRow(x.state, ledger.GrantRow(k), &grant, ledger.DecodeGrant); err != nil {
+		return left, 0, err
 	}
-	if err := readRow(x.state, ledger.AccountRow(k.Granter), &granter, ledger.DecodeAccount); err != nil || grant.Epoch != granter.Epoch {
-		return ledger.Amount{}, err
+	if err = readRow(x.state, ledger.AccountRow(k.Granter), &granter, ledger.DecodeAccount); err != nil {
+		return left, 0, err
 	}
-	return grant.Remaining(x.last.UnixMillis / 1000), nil
+	if grant.Epoch == granter.Epoch {
+		left = grant.Remaining(x.last.UnixMillis / 1000)
+	}
+	return left, grant.Until, nil
 }
 
 // checkTx is ledger.Block.Check but for the test of what a panic does.

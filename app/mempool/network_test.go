@@ -67,19 +67,24 @@ const balance = 1_000_000_000
 
 func newNet(t testing.TB, people int, change func(*Config)) *net {
 	t.Helper()
+	return newNetOf(t, people, balance, ledger.DefaultParameters().WithoutDeposits(), change)
+}
+
+// newNetOf makes a network with other parameters, in which each person begins with so much.
+func newNetOf(t testing.TB, people, balance int, parameters ledger.Parameters, change func(*Config)) *net {
+	t.Helper()
 	n := &net{t: t, cache: signature.NewCache(100_000), issuer: newPerson(t, "issuer"), clock: time.Unix(genesisSeconds, 0)}
 	collector := newPerson(t, "collector")
 	g := ledger.Genesis{ChainID: "mempool-test", UnixNanos: genesisSeconds * 1e9, InitialHeight: 1,
 		Validators: []ledger.Validator{{Scheme: crypto.Ed25519, PublicKey: newPerson(t, "validator").key.Public(), Power: 1}}}
-	p := ledger.DefaultParameters().WithoutDeposits()
-	g.State.Parameters = p.Genesis("EUR", collector.Address)
+	g.State.Parameters = parameters.Genesis("EUR", collector.Address)
 	g.State.Assets = []ledger.GenesisAsset{{Code: "EUR", Issuer: n.issuer.Address, Scale: 2, MaxSupply: "1000000000000000"}}
 	for i := range people {
 		n.people = append(n.people, newPerson(t, fmt.Sprint("person ", i)))
 	}
 	sorted := slices.SortedFunc(slices.Values(n.people), func(a, b *person) int { return slices.Compare(a.Address[:], b.Address[:]) })
 	for _, p := range sorted {
-		g.State.Accounts = append(g.State.Accounts, ledger.GenesisAccount{Address: p.Address, Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: fmt.Sprint(balance / 100)}}})
+		g.State.Accounts = append(g.State.Accounts, ledger.GenesisAccount{Address: p.Address, Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: fmt.Sprintf("%d.%02d", balance/100, balance%100)}}})
 	}
 	outcome, network, err := g.Outcome()
 	if err != nil {

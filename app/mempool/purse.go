@@ -38,6 +38,7 @@ type purse struct {
 	key     purseKey
 	funds   ledger.Amount // by the state at height
 	height  uint64
+	until   uint64        // of a grant: the second in which it ends
 	claimed ledger.Amount // at most funds, unless there is one claim only
 	claims  *list.List    // of *entry: in order of arrival
 }
@@ -49,6 +50,7 @@ type draw struct {
 	least ledger.Amount // what the ledger asks of it before the operations, besides the fee
 	most  ledger.Amount // what can be taken from it at all, besides the fee
 	funds ledger.Amount // by the state that the transaction was judged by
+	until uint64        // of a grant, likewise
 }
 
 // claim is a draw that has been granted.
@@ -245,9 +247,12 @@ func (w *waiting) claimFor(e *entry, c *candidate) {
 		if amount.IsZero() {
 			continue
 		}
+		if d.payer && d.key.isGrant() && (e.dies == 0 || d.until < e.dies) {
+			e.dies = d.until
+		}
 		p := w.purses[d.key]
 		if p == nil {
-			p = &purse{key: d.key, height: c.height, funds: d.funds, claims: list.New()}
+			p = &purse{key: d.key, height: c.height, funds: d.funds, until: d.until, claims: list.New()}
 			w.purses[d.key] = p
 		}
 		p.funds, p.height = w.fundsOf(c, &d), max(p.height, c.height)
@@ -310,18 +315,19 @@ func (w *waiting) sound(p *purse) bool {
 }
 
 // reassess takes over what a block has changed: the funds of purses and the multiplier. What can no longer be paid for
-// goes, of each purse the latest first. It returns those that a grant did not bear before and may now.
+// goes, of each purse the latest first. It returns those that have to be judged anew
+// because a grant has begun or ends at another time.
 func (w *waiting) reassess(h ledger.Header, writes []ledger.Write) (again []*entry, dropped uint64) {
 	var changed []*purse
-	set := func(k purseKey, funds ledger.Amount) {
+	set := func(k purseKey, funds ledger.Amount, until uint64) {
 		w.recent.move(k)
 		if p := w.purses[k]; p != nil {
-			if k.isGrant() && p.funds.IsZero() && !funds.IsZero() {
+			if k.isGrant() && (p.until != until || p.funds.IsZero() && !funds.IsZero()) {
 				for f := p.claims.Front(); f != nil; f = f.Next() {
 					again = append(again, f.Value.(*entry))
 				}
 			}
-			p.funds, p.height = funds, h.Height
+			p.funds, p.height, p.until = funds, h.Height, until
 			changed = append(changed, p)
 		}
 	}
@@ -329,11 +335,11 @@ func (w *waiting) reassess(h ledger.Header, writes []ledger.Write) (again []*ent
 		if k, ok := ledger.LineOfRow(write.Key); ok && (k.Asset == w.feeAsset || w.feeAsset == ledger.AssetID{}) {
 			line, err := decodeOr(write.Value, ledger.DecodeLine)
 			w.must(err)
-			set(purseKey{account: k.Account}, line.Spendable(w.asset, k))
+			set(purseKey{account: k.Account}, line.Spendable(w.asset, k), 0)
 		} else if k, ok := ledger.GrantOfRow(write.Key); ok {
 			grant, err := decodeOr(write.Value, ledger.DecodeGrant)
 			w.must(err)
-			set(purseKey{grant: k}, grant.Remaining(h.UnixMillis/1000))
+			set(purseKey{grant: k}, grant.Remaining(h.UnixMillis/1000), grant.Until)
 		} else if string(write.Key) == string(ledger.AssetRow(w.feeAsset)) {
 			// What its issuer can spend depends on both rows: its transactions are judged anew by the state.
 			if p := w.purses[purseKey{account: w.asset.Issuer}]; p != nil {

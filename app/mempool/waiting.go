@@ -34,7 +34,7 @@ type waiting struct {
 	fresh  *list.List // of *entry: from clients, not yet offered to the peers
 	later  *list.List // of *entry: the others, by when they are due to be offered
 	turns  *list.List // of *account: those with something ready, in the order in which they take turns
-	dying  deadlines  // entries with a valid_until
+	dying  deadlines  // entries that die at a time
 	rising ceilings   // all entries, by the multiplier that their claims cover
 	purses map[purseKey]*purse
 
@@ -82,7 +82,8 @@ type entry struct {
 	inRising  int    // index
 
 	inParked, inAges, inOffers, inNonces *list.Element
-	inDying                              int // index, -1: none
+	inDying                              int    // index, -1: none
+	dies                                 uint64 // the second of block time from which on it can be in no block; 0: it may live on
 }
 
 func (e *entry) size() int64 { return int64(len(e.tx.Bytes())) }
@@ -251,7 +252,7 @@ func (w *waiting) evict(e *entry) {
 func (w *waiting) insert(c *candidate, now time.Time) {
 	tx, keys := c.arrival.tx, c.keys
 	w.arrivals++
-	e := &entry{tx: tx, hash: tx.Hash(), id: c.id, keys: keys, depends: c.depends, ends: tx.Supersedes(), number: w.arrivals, arrived: now, own: c.arrival.own, inDying: -1}
+	e := &entry{tx: tx, hash: tx.Hash(), id: c.id, keys: keys, depends: c.depends, ends: tx.Supersedes(), number: w.arrivals, arrived: now, own: c.arrival.own, inDying: -1, dies: tx.Body.ValidUntil}
 	w.byHash[e.hash], w.byID[e.id] = e, e
 	w.bytes += e.size()
 	for i, k := range keys {
@@ -272,7 +273,7 @@ func (w *waiting) insert(c *candidate, now time.Time) {
 	}
 	w.claimFor(e, c)
 	e.inAges = w.ages.PushBack(e)
-	if tx.Body.ValidUntil != 0 {
+	if e.dies != 0 {
 		heap.Push(&w.dying, e)
 	}
 	if e.own {
@@ -485,7 +486,7 @@ func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, writes []ledger.W
 	for _, e := range again {
 		w.remove(e)
 	}
-	for len(w.dying) > 0 && w.dying[0].tx.Body.ValidUntil*1000 <= h.UnixMillis {
+	for len(w.dying) > 0 && w.dying[0].dies*1000 <= h.UnixMillis {
 		w.remove(w.dying[0])
 		expired++
 	}
@@ -629,11 +630,11 @@ func (w *waiting) propose(maxBytes int64) (txs [][]byte) {
 	return txs
 }
 
-// deadlines is a heap of entries, the one with the earliest valid_until first.
+// deadlines is a heap of entries, the one that dies first, by its valid_until or by that of the grant that pays for it.
 type deadlines []*entry
 
 func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].tx.Body.ValidUntil < d[j].tx.Body.ValidUntil }
+func (d deadlines) Less(i, j int) bool { return d[i].dies < d[j].dies }
 func (d deadlines) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].inDying, d[j].inDying = i, j
