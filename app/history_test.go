@@ -56,7 +56,7 @@ func TestHistoryIndependence(t *testing.T) {
 		initialise(t, r.app, f.world)
 		defer func() { closeApp(t, r.app) }()
 	}
-	proposer := replicas[0]
+	proposer, events := replicas[0], seenEvents{}
 	now := f.doc.GenesisTime
 	took, codes, updates, multipliers := map[ledger.Kind]int{}, map[ledger.Code]int{}, 0, map[uint32]bool{}
 	for height := int64(1); height <= blocks; height++ {
@@ -105,8 +105,10 @@ func TestHistoryIndependence(t *testing.T) {
 			if want == nil {
 				want = got
 				updates += len(answer.ValidatorUpdates)
+				events.add(t, answer.Events)
 				for i, x := range answer.TxResults {
 					codes[ledger.Code(x.Code)]++
+					events.add(t, x.Events)
 					if x.Code == 0 {
 						for _, kind := range kindsOf(must[*ledger.Tx](t)(ledger.Decode(next.txs[i]))) {
 							took[kind]++
@@ -131,6 +133,7 @@ func TestHistoryIndependence(t *testing.T) {
 	for _, r := range replicas {
 		audit(t, r.app)
 	}
+	events.complete(t)
 	if codes[ledger.BrokenInvariant] != 0 {
 		t.Errorf("%d transactions would have broken an invariant", codes[ledger.BrokenInvariant])
 	}
