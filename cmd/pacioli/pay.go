@@ -10,13 +10,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/client/batch"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -64,22 +65,15 @@ func id128(flag, text string) (id [16]byte, err error) {
 	if text == "" {
 		return id, nil
 	}
-	digits := text
-	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
-		digits = strings.ReplaceAll(text, "-", "")
-	}
-	raw, err := hex.DecodeString(digits)
-	if err != nil || len(raw) != len(id) {
-		return id, usage("%s %q: want 32 hex digits or a UUID", flag, text)
-	}
-	if copy(id[:], raw); id == [16]byte{} {
-		return id, usage("%s %q: must not be zero", flag, text)
+	if id, err = client.ParseReference(text); err != nil {
+		return id, usage("%s %w", flag, err)
 	}
 	return id, nil
 }
 
 // sendFlags say how a transaction is protected from replay and how long to wait for it.
 type sendFlags struct {
+	id       string // the payer's own, which the nonce and the reference are derived from
 	nonce    string
 	sequence bool
 	validFor time.Duration
@@ -104,6 +98,8 @@ func (s sendFlags) check() error {
 	switch {
 	case s.sequence && s.nonce != "":
 		return usage("--sequence and --nonce exclude each other")
+	case s.id != "" && (s.nonce != "" || s.sequence):
+		return usage("--id excludes --nonce and --sequence: it makes a nonce")
 	case s.validFor < 0:
 		return usage("--valid-for %s: want more than 0", s.validFor)
 	case s.timeout <= 0:
@@ -120,15 +116,19 @@ func (c *cli) payCommand() *cobra.Command {
 		Long: `Pay an amount of an asset, wait until the payment is in a block, and show the receipt with the header that proves it.
 A payment from the asset's issuer issues new units, one to the issuer takes them back.
 
-With --nonce the payment is idempotent: it is kept in HOME/outbox before it is sent, and the same command again sends the
-same bytes, which take effect once, and shows the original receipt. Other details under a used nonce are an error. Only when
-an earlier attempt is proven to be dead (its time is over and the payer's journal does not have it) is it made anew.
-Without --nonce a random one is used, and an unfinished payment stays in HOME/outbox as well.
+With --id, any text that names the payment, it is idempotent: it is kept in HOME/outbox before it is sent, and the same
+command again sends the same bytes, which take effect once, and shows the original receipt. Other details under a used id are
+an error. Only when an earlier attempt is proven to be dead (its time is over and the payer's journal does not have it) is it
+made anew. The nonce is derived from the id and the payer's address, and so is the reference, unless one is given. --nonce is
+the same with a nonce of your own. Without both a random one is used, and an unfinished payment stays in HOME/outbox as well.
 
 JSON: outcome, id, code, code_name, height, index, proof_height, time, fee, fee_asset, valid_until, signers, operations.`,
 		Example: `  pacioli pay --from alice --to bob 12.50 EUR --memo "invoice 7"
-  pacioli pay --from alice --to bob 12.50 EUR --nonce 4f5c1d0e-7a0e-4a51-9f5e-0d7c2a9a1b11`,
+  pacioli pay --from alice --to bob 12.50 EUR --id invoice-2026-117`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("id") && s.id == "" {
+				return usage("--id is empty")
+			}
 			if err := s.check(); err != nil {
 				return err
 			}
@@ -137,12 +137,20 @@ JSON: outcome, id, code, code_name, height, index, proof_height, time, fee, fee_
 				if err != nil {
 					return err
 				}
+				if s.id != "" && p.reference == "" {
+					payment, err := client.NewPayment(from.address, s.id)
+					if err != nil {
+						return usage("--id: %w", err)
+					}
+					t.Reference = payment.Reference
+				}
 				return c.carryOut(ctx, b, from, t, s)
 			})
 		},
 	}
 	p.add(cmd)
 	s.add(cmd)
+	cmd.Flags().StringVar(&s.id, "id", "", "your own id of this payment, 1 to 256 bytes: the same again is paid once")
 	return cmd
 }
 
@@ -164,11 +172,18 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 	if err != nil {
 		return err
 	}
-	idempotent := s.nonce != ""
-	if !idempotent {
+	idempotent := s.nonce != "" || s.id != ""
+	switch {
+	case s.id != "":
+		payment, err := client.NewPayment(from.address, s.id)
+		if err != nil {
+			return usage("--id: %w", err)
+		}
+		nonce = payment.Nonce
+	case !idempotent:
 		rand.Read(nonce[:]) // never errs
 	}
-	path := filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
+	path := c.outboxFile(nonce)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("making the outbox: %w", err)
 	}
@@ -189,7 +204,7 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 			return err
 		}
 		if earlier != nil {
-			if err := c.same(earlier, b.network(), from, op, nonce); err != nil {
+			if err := c.same(earlier, b.network(), from, op, nonce, s.id); err != nil {
 				return err
 			}
 			c.say("sending transaction %s again", earlier.ID())
@@ -217,7 +232,7 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path, content); err != nil {
+	if err := c.writeOnce(path, content, b.network().ID, from.address, s.id); err != nil {
 		return err
 	}
 	err = c.deliver(ctx, b, built.Draft, s)
@@ -230,6 +245,28 @@ func (c *cli) carryOut(ctx context.Context, b provenBooks, from payer, op ledger
 		}
 	}
 	return err
+}
+
+// outboxFile is where a payment with a nonce is kept.
+func (c *cli) outboxFile(nonce [ledger.NonceBytes]byte) string {
+	return filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
+}
+
+// writeOnce writes an outbox file. Under an id it does so only when no batch has begun to pay it; a batch that begins
+// later finds the file.
+func (c *cli) writeOnce(path string, content []byte, network crypto.Hash, from crypto.Address, id string) error {
+	if id == "" {
+		return writeFile(path, content)
+	}
+	begun, release, err := batch.Claim(c.batches(), network, from, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if begun {
+		return &problem{err: fmt.Errorf("the id %q is being paid, or was paid, by pacioli pay-batch", id), name: "id_reused", hint: "run pay-batch with its file again: it shows what became of it"}
+	}
+	return writeFile(path, content)
 }
 
 // lockOutbox keeps two processes that are given one nonce at the same moment from both finding no earlier attempt, and
@@ -273,17 +310,21 @@ func (c *cli) outbox(path string) (*client.Draft, error) {
 	}
 	d, err := client.DecodeDraft(content)
 	if err != nil {
-		return nil, hinted(fmt.Errorf("%s: %w", path, err), "this file is the record of an earlier attempt with this nonce: look at it before you remove it")
+		return nil, hinted(fmt.Errorf("%s: %w", path, err), "this file is the record of an earlier attempt: look at it before you remove it")
 	}
 	return d, nil
 }
 
 // same tells whether an earlier attempt does exactly what is asked for now.
-func (c *cli) same(d *client.Draft, network ledger.Network, from payer, op ledger.Operation, nonce [16]byte) error {
+func (c *cli) same(d *client.Draft, network ledger.Network, from payer, op ledger.Operation, nonce [16]byte, id string) error {
 	body := d.Body()
+	what, name, used := "nonce", "nonce_reused", hex.EncodeToString(nonce[:])
+	if id != "" {
+		what, name, used = "id", "id_reused", strconv.Quote(id)
+	}
 	differs := func(field string) error {
-		return &problem{err: fmt.Errorf("the nonce %x was used for another transaction, %s, with another %s", nonce, d.ID(), field), name: "nonce_reused",
-			hint: "pacioli tx show " + d.ID().String() + "; another payment needs another nonce"}
+		return &problem{err: fmt.Errorf("the %s %s was used for another transaction, %s, with another %s", what, used, d.ID(), field), name: name,
+			hint: "pacioli tx show " + d.ID().String() + "; another payment needs another " + what}
 	}
 	if d.Network().ID != network.ID {
 		return differs("network")

@@ -127,7 +127,7 @@ func (c *cli) account(flag, text string) (crypto.Address, error) {
 
 // names returns the names of this home's keys by address, for showing.
 func (c *cli) names() map[crypto.Address]string {
-	names := map[crypto.Address]string{}
+	names := map[crypto.Address]string{ledger.DepositPool(): "deposit pool"}
 	if _, err := os.Stat(filepath.Join(c.home, "keys")); err != nil {
 		return names // showing needs no keys, and makes no folder for them
 	}

@@ -69,7 +69,7 @@ type account struct {
 	policyVersion uint32
 	sequence      uint64
 	optIn, closed bool
-	deposit       amount
+	deposit       deposit
 	epoch         uint32
 	closedLines   uint64
 	closedHead    hash
@@ -79,6 +79,12 @@ type account struct {
 type recovery struct {
 	policy  hash
 	readyAt uint64
+}
+
+// deposit is what a row has cost.
+type deposit struct {
+	amount    amount
+	depositor []byte // who gets it back; nil: the row's owner, or whom the owner names
 }
 
 type lineKey struct {
@@ -91,7 +97,8 @@ type line struct {
 	entries                                                    uint64
 	head                                                       hash
 	flags                                                      uint32
-	ceiling, credit, cap, deposit                              amount
+	ceiling, credit, cap                                       amount
+	deposit                                                    deposit
 	incarnation                                                uint64
 }
 
@@ -118,7 +125,7 @@ type hold struct {
 	arbiter, hashLock  []byte
 	postBy, voidBy     uint32
 	postAtExpiry       bool
-	deposit            amount
+	deposit            deposit
 	slot               uint32
 }
 
@@ -138,7 +145,7 @@ type grant struct {
 	periodNumber  uint64
 	spentInPeriod amount
 	spent         amount
-	deposit       amount
+	deposit       deposit
 	epoch         uint32
 }
 
@@ -232,12 +239,12 @@ func New(chainID string, genesis []byte, keys Keys) (*Ledger, error) {
 		l.assets.put(id, &asset{address(a.Issuer), a.Code, a.Scale, amountOf(a.MaxSupply), a.MetadataHash, a.Controls, a.Frozen, amountOf(a.Credit)})
 		l.codes.put(a.Code, &id)
 		l.holdings.edit(address(a.Issuer)).assets++
-		l.openAtGenesis(lineKey{address(a.Issuer), id})
+		l.openFree(lineKey{address(a.Issuer), id})
 	}
 	for _, b := range g.Balances {
 		id, n := assetID(b.Asset), amountOf(b.Amount)
 		from, to := lineKey{l.assets.get(id).issuer, id}, lineKey{address(b.Account), id}
-		l.openAtGenesis(to)
+		l.openFree(to)
 		l.post(nil, from, counters{debitsPosted: n}, &pb.Entry{Kind: entryGenesis, Counterparty: to.account[:], Amount: n.bytes()})
 		l.post(nil, to, counters{creditsPosted: n}, &pb.Entry{Kind: entryGenesis, Credit: true, Counterparty: from.account[:], Amount: n.bytes()})
 	}
@@ -250,10 +257,14 @@ func newAssetID(issuer []byte, code string) assetID {
 	return assetID(h[:16])
 }
 
-// openAtGenesis also serves the lines of collector and pool: whoever opens it, no deposit is taken.
-func (l *Ledger) openAtGenesis(key lineKey) {
+// openFree opens a line without a deposit: at genesis, and those of collector and pool.
+func (l *Ledger) openFree(key lineKey) {
 	if l.lines.get(key) == nil {
-		l.lines.put(key, &line{})
+		var owner account
+		if row := l.accounts.get(key.account); row != nil {
+			owner = *row
+		}
+		l.lines.put(key, &line{incarnation: owner.closedLines})
 		l.holdings.edit(key.account).lines++
 	}
 }
@@ -285,16 +296,16 @@ func (l *Ledger) EndBlock(evidence [][]byte) []*pb.Validator {
 
 	collector := lineKey{l.collector, l.feeAsset}
 	if fees := l.total().fees; !fees.isZero() {
-		l.openAtGenesis(collector)
+		l.openFree(collector)
 		l.post(nil, collector, counters{creditsPosted: fees}, &pb.Entry{Kind: entryBlockFees, Credit: true, Amount: fees.bytes()})
 	}
 	deposits := lineKey{pool, l.feeAsset}
 	if taken := l.total().taken; !taken.isZero() {
-		l.openAtGenesis(deposits)
+		l.openFree(deposits)
 		l.post(nil, deposits, counters{creditsPosted: taken}, &pb.Entry{Kind: entryBlockTaken, Credit: true, Amount: taken.bytes()})
 	}
 	if paid := l.total().paidBack; !paid.isZero() {
-		l.openAtGenesis(deposits)
+		l.openFree(deposits)
 		l.post(nil, deposits, counters{debitsPosted: paid}, &pb.Entry{Kind: entryBlockPaidBack, Amount: paid.bytes()})
 	}
 	l.adaptMultiplier()
@@ -384,6 +395,9 @@ func (l *Ledger) post(x *execution, key lineKey, c counters, e *pb.Entry) {
 	n.creditsPosted = n.creditsPosted.plus(c.creditsPosted)
 	n.entries++
 	e.Number, e.Height = n.entries, l.height
+	if len(e.Counterparty) > 0 {
+		e.Counterparty = optional(address(e.Counterparty)) // money can be sent to the address of zeros
+	}
 	if x != nil {
 		e.TxId, e.Operation = x.id[:], x.operation
 	}
