@@ -325,27 +325,35 @@ func (w *waiting) sound(p *purse) bool {
 // because a grant has begun or ends at another time.
 func (w *waiting) reassess(h ledger.Header, writes []ledger.Write) (again []*entry, dropped uint64) {
 	var changed []*purse
-	set := func(k purseKey, funds ledger.Amount, until uint64) {
+	drawnOn := func(k purseKey) *purse { // of a row that has changed; nil: nothing in the pool draws on it
 		w.recent.move(k)
-		if p := w.purses[k]; p != nil {
-			if k.isGrant() && (p.until != until || p.funds.IsZero() && !funds.IsZero()) {
-				for f := p.claims.Front(); f != nil; f = f.Next() {
-					again = append(again, f.Value.(*entry))
-				}
+		return w.purses[k]
+	}
+	set := func(p *purse, funds ledger.Amount, until uint64) {
+		if p.key.isGrant() && (p.until != until || p.funds.IsZero() && !funds.IsZero()) {
+			for f := p.claims.Front(); f != nil; f = f.Next() {
+				again = append(again, f.Value.(*entry))
 			}
-			p.funds, p.height, p.until = funds, h.Height, until
-			changed = append(changed, p)
 		}
+		p.funds, p.height, p.until = funds, h.Height, until
+		changed = append(changed, p)
 	}
 	for _, write := range writes { // the asset and the rate come behind the lines, by their keys
-		if k, ok := ledger.LineOfRow(write.Key); ok && (k.Asset == w.feeAsset || w.feeAsset == ledger.AssetID{}) {
-			line, err := decodeOr(write.Value, ledger.DecodeLine)
-			w.must(err)
-			set(purseKey{account: k.Account}, line.Spendable(w.asset, k), 0)
+		if k, ok := ledger.LineOfRow(write.Key); ok {
+			if k.Asset != w.feeAsset && w.feeAsset != (ledger.AssetID{}) {
+				continue
+			}
+			if p := drawnOn(purseKey{account: k.Account}); p != nil {
+				line, err := decodeOr(write.Value, ledger.DecodeLine)
+				w.must(err)
+				set(p, line.Spendable(w.asset, k), 0)
+			}
 		} else if k, ok := ledger.GrantOfRow(write.Key); ok {
-			grant, err := decodeOr(write.Value, ledger.DecodeGrant)
-			w.must(err)
-			set(purseKey{grant: k}, grant.Remaining(h.UnixMillis/1000), grant.Until)
+			if p := drawnOn(purseKey{grant: k}); p != nil {
+				grant, err := decodeOr(write.Value, ledger.DecodeGrant)
+				w.must(err)
+				set(p, grant.Remaining(h.UnixMillis/1000), grant.Until)
+			}
 		} else if string(write.Key) == string(ledger.AssetRow(w.feeAsset)) {
 			// What its issuer can spend depends on both rows: its transactions are judged anew by the state.
 			if p := w.purses[purseKey{account: w.asset.Issuer}]; p != nil {
