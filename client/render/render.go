@@ -70,6 +70,34 @@ func Fingerprint(body []byte, c Context) (string, error) {
 	return digits[:4] + " " + digits[4:8] + " " + digits[8:12] + " " + digits[12:], nil
 }
 
+// Assets returns the assets that a body names, for [Context.Assets].
+func Assets(b ledger.Body) []ledger.AssetID {
+	var ids []ledger.AssetID
+	for _, op := range b.Operations {
+		switch o := op.(type) {
+		case *ledger.Transfer:
+			ids = append(ids, o.Asset)
+		case *ledger.CreateHold:
+			ids = append(ids, o.Asset)
+		case *ledger.SetAsset:
+			ids = append(ids, o.Asset)
+		case *ledger.SetLine:
+			ids = append(ids, o.Asset)
+		case *ledger.Clawback:
+			ids = append(ids, o.Asset)
+		case *ledger.OpenLine:
+			ids = append(ids, o.Asset)
+		case *ledger.CloseLine:
+			ids = append(ids, o.Asset)
+		case *ledger.SetGrant:
+			ids = append(ids, o.Asset)
+		case *ledger.RevokeGrant:
+			ids = append(ids, o.Asset)
+		}
+	}
+	return ids
+}
+
 // page is a text that is being written.
 type page struct {
 	c      Context

@@ -155,6 +155,9 @@ func TestEveryField(t *testing.T) {
 	changedPolicy := must[crypto.Policy](t)(w.shared.WithChangeThreshold(2)).Encode()
 	for i, op := range operations {
 		before := apart(t, w.body(op), w.context)
+		if named := render.Assets(w.body(op)); reflect.ValueOf(op).Elem().FieldByName("Asset").IsValid() != (len(named) == 1) {
+			t.Errorf("%s names the assets %x", op.Kind(), named)
+		}
 		fields := reflect.TypeOf(op).Elem()
 		for f := range fields.NumField() {
 			name := op.Kind().String() + "." + fields.Field(f).Name

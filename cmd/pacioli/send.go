@@ -168,6 +168,9 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 		return err
 	}
 	built.Draft.Before = &built.Before
+	if _, _, err := c.rendering(ctx, b, built.Draft); err != nil {
+		return err
+	}
 	parties := r.signers
 	if sponsor != nil {
 		parties = append(slices.Clone(parties), *sponsor)
