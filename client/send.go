@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -238,6 +237,43 @@ func (c *Client) Find(ctx context.Context, id crypto.Hash) (f Final, found bool,
 	return Final{}, false, fmt.Errorf("asking for transaction %s: %w", id, join(errs...))
 }
 
+// Transaction returns a transaction by its id, which proves all that its signers signed; that it stands in a block, and with
+// what effect, is what [Client.Find] proves. Not finding it proves nothing.
+func (c *Client) Transaction(ctx context.Context, id crypto.Hash) (tx *ledger.Tx, found bool, err error) {
+	var errs []error
+	missing := false
+	for _, n := range c.inOrder(c.preferred.Load()) {
+		if tx, err = c.transaction(ctx, n, id); err == nil {
+			return tx, true, nil
+		}
+		missing = missing || isNotFound(err)
+		errs = append(errs, err)
+	}
+	if missing {
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("asking for transaction %s: %w", id, join(errs...))
+}
+
+func (c *Client) transaction(ctx context.Context, n *node, id crypto.Hash) (*ledger.Tx, error) {
+	answer, err := n.query(ctx, query.PathTx, id[:], 0, false)
+	if err != nil {
+		return nil, err
+	}
+	inclusion, err := proof.DecodeInclusion(answer.Value)
+	if err != nil {
+		return nil, &nodeError{n.name, err}
+	}
+	tx, err := ledger.Decode(inclusion.Tx)
+	if err != nil {
+		return nil, &nodeError{n.name, fmt.Errorf("%w: not a transaction: %w", proof.ErrInvalid, err)}
+	}
+	if got := tx.ID(c.network.ID); got != id {
+		return nil, &nodeError{n.name, fmt.Errorf("%w: answers with transaction %s, asked for %s", proof.ErrInvalid, got, id)}
+	}
+	return tx, nil
+}
+
 // receipt asks one node for a transaction and verifies all of the answer.
 func (c *Client) receipt(ctx context.Context, n *node, id crypto.Hash) (f Final, err error) {
 	answer, err := n.query(ctx, query.PathTx, id[:], 0, false)
@@ -412,12 +448,18 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if line.Value.Incarnation != from.Incarnation {
 		return fmt.Errorf("the line of %s was closed since, and its journal with it", key.Account)
 	}
-	entries, err := c.Journal(ctx, key, from, line.Value)
+	journal, err := c.Journal(ctx, key, from, line.Value, nil)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(entries, func(e ledger.Entry) bool { return e.TxID == id }) {
-		return nil // it stands in a block, and its receipt will turn up
+	defer journal.Close()
+	for e, err := range journal.Entries() {
+		if err != nil {
+			return err
+		}
+		if e.TxID == id {
+			return nil // it stands in a block, and its receipt will turn up
+		}
 	}
 	return &Dead{id, height, fmt.Sprintf("%s, and the journal of %s does not have it", reason, key.Account)}
 }

@@ -354,8 +354,12 @@ func (d *Draft) Raw() ([]byte, error) {
 	return raw, nil
 }
 
+// ErrTooLarge is wrapped by the error for a transaction that would have more bytes than the network takes.
+var ErrTooLarge = errors.New("the transaction is too large")
+
 // FeeCeiling returns the fee of a body once it is signed, in base units of the fee asset, at a rate: exactly, when all keys of
-// each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost.
+// each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost. A passkey
+// of a browser, whose signatures have no fixed size, counts with the longest.
 func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts []SigningAccount) (ledger.Amount, error) {
 	return feeCeiling(p, rate, body, accounts, nil)
 }
@@ -387,7 +391,7 @@ func feeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 			sum += uint64(weights[count])
 		}
 		price := func(k int) uint64 {
-			return p.FeePerSignature*keys[k].Scheme.Cost() + p.FeePerByte*uint64(keys[k].Scheme.SignatureSize())
+			return p.FeePerSignature*keys[k].Scheme.Cost() + p.FeePerByte*uint64(keys[k].MaxSignatureSize())
 		}
 		// Of equal prices the later key comes first: the index 0 takes no bytes.
 		slices.SortFunc(order, func(x, y int) int { return cmp.Or(cmp.Compare(price(y), price(x)), cmp.Compare(y, x)) })
@@ -395,7 +399,7 @@ func feeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 		slices.Sort(chosen)
 		for _, k := range chosen {
 			cost += keys[k].Scheme.Cost()
-			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, keys[k].Scheme.SignatureSize())})
+			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, keys[k].MaxSignatureSize())})
 		}
 	}
 	// A policy in the body costs a check of each of its keys, a new one also a proof of possession by each.
@@ -433,7 +437,7 @@ func feeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 	}
 	raw := ledger.Assemble(body, witnesses, sponsor)
 	if len(raw) > int(p.MaxTxBytes) {
-		return ledger.Amount{}, fmt.Errorf("the transaction would have %d bytes, this network takes %d: split its operations", len(raw), p.MaxTxBytes)
+		return ledger.Amount{}, fmt.Errorf("%w: it would have %d bytes, this network takes %d: split its operations", ErrTooLarge, len(raw), p.MaxTxBytes)
 	}
 	return p.Fee(rate, len(raw), len(decoded.Operations), cost), nil
 }

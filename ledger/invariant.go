@@ -71,11 +71,11 @@ func lineHolds(asset Asset, k LineKey, l Line) bool {
 	return !means.less(debits) && total(l.DebitsPosted, l.DebitsPending).fits() && total(l.CreditsPosted, l.CreditsPending).fits()
 }
 
-// grown tells whether a line's posted counters did not go down. A line that was closed, and perhaps opened again, was
-// empty.
+// grown tells whether a line's posted counters did not go down. A line that was closed, and perhaps opened again, was empty
+// then, though not necessarily before the transaction; if it was not, debits and credits do not balance any more.
 func grown(before, after Line, exists bool) bool {
 	if !exists || before.Incarnation != after.Incarnation {
-		return before.empty()
+		return true
 	}
 	return after.DebitsPosted.Cmp(before.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.CreditsPosted) >= 0
 }
