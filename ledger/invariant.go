@@ -71,13 +71,17 @@ func lineHolds(asset Asset, k LineKey, l Line) bool {
 	return !means.less(debits) && total(l.DebitsPosted, l.DebitsPending).fits() && total(l.CreditsPosted, l.CreditsPending).fits()
 }
 
-// grown tells whether a line's posted counters did not go down. A line that was closed, and perhaps opened again, was empty
-// then, though not necessarily before the transaction; if it was not, debits and credits do not balance any more.
-func grown(before, after Line, exists bool) bool {
-	if !exists || before.Incarnation != after.Incarnation {
+// grown tells whether one change of a line let its posted counters go down. A line that is closed is empty; one that is
+// opened again is closed before.
+func grown(before saved[LineKey, Line], after Line, exists bool) bool {
+	switch {
+	case !before.exists:
 		return true
+	case !exists:
+		return before.value.empty()
 	}
-	return after.DebitsPosted.Cmp(before.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.CreditsPosted) >= 0
+	return before.value.Incarnation == after.Incarnation &&
+		after.DebitsPosted.Cmp(before.value.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.value.CreditsPosted) >= 0
 }
 
 // balanced checks the provisional changes of one transaction: for every asset as much was debited as credited, counting
@@ -86,14 +90,19 @@ func grown(before, after Line, exists bool) bool {
 func (b *Block) balanced(before totals) bool {
 	b.walk++
 	var s sums
-	for _, u := range b.state.lines.undos {
-		c := u.cell
+	undos := b.state.lines.undos
+	for i := len(undos) - 1; i >= 0; i-- { // from the last change to the first: each one and what came after it
+		c := undos[i].cell
 		if c.mark == b.walk {
+			if later := undos[c.place]; !grown(undos[i], later.value, later.exists) {
+				return false
+			}
+			c.place = i
 			continue
 		}
-		c.mark = b.walk
+		c.mark, c.place = b.walk, i
 		asset, ok := b.state.asset(c.key.Asset)
-		if !ok || !lineHolds(asset, c.key, c.value) || !grown(c.kept, c.value, c.exists) {
+		if !ok || !lineHolds(asset, c.key, c.value) || !grown(undos[i], c.value, c.exists) {
 			return false
 		}
 		s.change(c.key.Asset, c.kept, c.value)

@@ -130,7 +130,7 @@ func (c *cli) account(flag, text string) (crypto.Address, error) {
 
 // names returns the names of this home's keys and address book by address, for showing.
 func (c *cli) names() map[crypto.Address]string {
-	names := map[crypto.Address]string{}
+	names := map[crypto.Address]string{ledger.DepositPool(): "deposit pool"}
 	all, _ := c.contacts() // what cannot be read is shown by its address
 	for _, e := range all {
 		names[e.Address] = e.Name
