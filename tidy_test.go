@@ -53,6 +53,7 @@ var imports = map[string]string{
 	"client/statement":    "client client/light crypto ledger",
 	"client/batch":        "client crypto ledger",
 	"client/conservation": "client crypto ledger",
+	"client/render":       "crypto ledger",
 	// A chain in memory for the tests of the client and of who uses it.
 	"client/clienttest": "client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
 	"testnet":           "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",

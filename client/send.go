@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cometbft/cometbft/types"
+
 	"github.com/pacioli-ledger/pacioli/client/light"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -195,6 +197,27 @@ type Final struct {
 	Index       uint64    // in the block
 	ProofHeight uint64    // of the header that proves the receipt: Height + 1
 	Time        time.Time // of the block
+
+	// What the proof was made with: the number of transactions in the block, whose hash is in Header, and the header above
+	// it, which has the hash of the results.
+	Total  uint64
+	Header light.Header
+	Next   light.Header
+}
+
+// SignedPower verifies all signatures under a header, where following the chain needs those of two thirds only, and returns
+// the voting power behind it and that of all its validators.
+func SignedPower(h light.Header) (signed, total int64, err error) {
+	b := h.Block
+	if err := b.ValidatorSet.VerifyCommit(h.ChainID, b.Commit.BlockID, b.Height, b.Commit); err != nil {
+		return 0, 0, fmt.Errorf("signatures of header %d: %w", h.Height, err)
+	}
+	for i, signature := range b.Commit.Signatures {
+		if signature.BlockIDFlag == types.BlockIDFlagCommit {
+			signed += b.ValidatorSet.Validators[i].VotingPower
+		}
+	}
+	return signed, b.ValidatorSet.TotalVotingPower(), nil
 }
 
 // Find asks the nodes once for a transaction. Not finding it proves nothing: see [Client.Settle].
@@ -303,7 +326,8 @@ func (c *Client) receipt(ctx context.Context, n *node, id crypto.Hash) (f Final,
 		return fail("in block %d it is refused with code %d (%s), which is not its end", height, uint32(receipt.Code), receipt.Code)
 	}
 	c.handedOut(height)
-	return Final{ID: id, Tx: tx, Receipt: receipt, Height: height, Index: inclusion.Index, ProofHeight: height + 1, Time: header.Time}, nil
+	return Final{ID: id, Tx: tx, Receipt: receipt, Height: height, Index: inclusion.Index, ProofHeight: height + 1, Time: header.Time,
+		Total: inclusion.Total, Header: header, Next: next}, nil
 }
 
 // Wait waits until a transaction is in a block and returns its proven receipt. When the context ends first, or the nodes
@@ -413,6 +437,9 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	key, moves := EvidenceLine(&tx.Body, p)
 	if !moves && p.FeeBase == 0 && p.FeePerByte == 0 && p.FeePerOperation == 0 {
 		return errors.New("transactions are free here, and this one moves nothing, so no journal names it")
+	}
+	if !moves && tx.Sponsor != nil {
+		key.Account, from = tx.Sponsor.Address, Mark{} // the mark is of the line that would have paid without it
 	}
 	line, err := c.Line(ctx, key, height)
 	if err != nil {

@@ -27,7 +27,8 @@ func (c *cli) batches() string { return filepath.Join(c.home, "batches") }
 
 // batchFlags say how a file of payments is paid.
 type batchFlags struct {
-	from, key, result        string
+	from, result             string
+	keys                     []string
 	perTransaction, inFlight int
 	validFor, timeout        time.Duration
 }
@@ -61,7 +62,7 @@ fees, fee_asset, problems (line, id, status, tx, code) of the first rows that ar
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.from, "from", "", "account that pays: a key of this home, or an address")
-	keyFlag(flags, &f.key)
+	keyFlag(flags, &f.keys)
 	flags.StringVar(&f.result, "result", "", "file to write the result to (default FILE.result.csv)")
 	flags.IntVar(&f.perTransaction, "per-transaction", batch.DefaultPerTransaction, "rows in a transaction at most, 1 to 1000")
 	flags.IntVar(&f.inFlight, "in-flight", batch.DefaultInFlight, "transactions under way at a time, 1 to 64")
@@ -147,7 +148,7 @@ func (c *cli) payBatch(ctx context.Context, file string, f batchFlags) error {
 	if filepath.Clean(f.result) == filepath.Clean(file) {
 		return usage("--result %s is the file with the payments", f.result)
 	}
-	from, err := c.payer(f.from, f.key)
+	from, err := c.payer(f.from, f.keys)
 	if err != nil {
 		return err
 	}
@@ -258,34 +259,37 @@ func (c *cli) begun(b provenBooks, from payer, id string) (*batch.Earlier, error
 	return e, nil
 }
 
-// signAll returns a function that signs one draft after the other and unlocks the key once.
+// signAll returns a function that signs one draft after the other and unlocks each key once.
 func (c *cli) signAll(from payer) func(d *client.Draft, account client.SigningAccount) error {
 	var mu sync.Mutex
 	unlocked := map[string]*keystore.Signer{}
 	return func(d *client.Draft, account client.SigningAccount) error {
 		mu.Lock()
 		defer mu.Unlock()
-		name, err := c.keyFor(from, account)
+		names, err := c.keysFor(from, account)
 		if err != nil {
 			return err
 		}
-		signer := unlocked[name]
-		if signer == nil {
-			store, err := c.keys()
-			if err != nil {
+		for _, name := range names {
+			if d.Complete() {
+				break
+			}
+			signer := unlocked[name]
+			if signer == nil {
+				store, err := c.keys()
+				if err != nil {
+					return err
+				}
+				if signer, err = c.unlock(store, name); err != nil {
+					return err
+				}
+				unlocked[name] = signer
+			}
+			if _, err := d.Sign(signer); err != nil {
 				return err
 			}
-			passphrase, err := c.passphrase(false)
-			if err != nil {
-				return err
-			}
-			if signer, err = store.Unlock(name, passphrase); err != nil {
-				return err
-			}
-			unlocked[name] = signer
 		}
-		_, err = d.Sign(signer)
-		return err
+		return nil
 	}
 }
 

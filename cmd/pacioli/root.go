@@ -85,7 +85,7 @@ func (c *cli) complete(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		c.complete(sub)
 	}
-	for _, flag := range []string{"from", "to", "key"} {
+	for _, flag := range []string{"from", "to", "key", "sponsor", "fee-granter", "recovery", "for"} {
 		if cmd.Flags().Lookup(flag) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
 		}
