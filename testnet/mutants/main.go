@@ -4,7 +4,8 @@
 //	go run ./testnet/mutants [-run REGEXP] [-list]
 //
 // A mutant is a patch in testnet/mutants/patches. The lines before its first "---" say what it breaks and which tests must
-// notice, as "tests: ARGUMENTS OF GO TEST". The source tree is not touched: the changed file is given to the compiler with
+// notice, as "tests: ARGUMENTS OF GO TEST"; of several such lines the later ones are run when the earlier have not noticed.
+// The source tree is not touched: the changed file is given to the compiler with
 // -overlay. A patch that does not apply, or makes code that does not compile, is a failure as well.
 package main
 
@@ -37,7 +38,7 @@ func main() {
 type mutant struct {
 	name  string
 	what  string
-	tests []string
+	tests [][]string // arguments of go test
 	file  string // that it changes, from the root of the module
 	patch string // path
 }
@@ -58,14 +59,16 @@ func run(only string, list bool) error {
 	// Tests that fail anyway notice nothing.
 	sound := map[string]bool{}
 	for _, m := range mutants {
-		key := strings.Join(m.tests, " ")
-		if list || sound[key] {
-			continue
+		for _, tests := range m.tests {
+			key := strings.Join(tests, " ")
+			if list || sound[key] {
+				continue
+			}
+			if text, err := exec.Command("go", append([]string{"test"}, tests...)...).CombinedOutput(); err != nil {
+				return fmt.Errorf("without any mutant, go test %s: %w\n%s", key, err, text)
+			}
+			sound[key] = true
 		}
-		if text, err := exec.Command("go", append([]string{"test"}, m.tests...)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("without any mutant, go test %s: %w\n%s", key, err, text)
-		}
-		sound[key] = true
 	}
 	var survivors []string
 	for i, m := range mutants {
@@ -116,7 +119,7 @@ func read(dir string) ([]mutant, error) {
 				}
 				m.file = file
 			} else if tests, ok := strings.CutPrefix(line, "tests:"); ok && m.file == "" {
-				m.tests = strings.Fields(tests)
+				m.tests = append(m.tests, strings.Fields(tests))
 			} else if m.what == "" {
 				m.what = line
 			}
@@ -169,13 +172,17 @@ func (m mutant) try() (verdict, output string, err error) {
 	if text, err := exec.Command("go", "build", "-overlay", overlayFile, "./"+filepath.Dir(m.file)).CombinedOutput(); err != nil {
 		return "", "", fmt.Errorf("the mutant does not compile: %w\n%s", err, text)
 	}
-	arguments := append([]string{"test", "-overlay", overlayFile, "-count=1", "-failfast"}, m.tests...)
-	text, err := exec.Command("go", arguments...).CombinedOutput()
-	if err == nil {
-		return "SURVIVES", "go " + strings.Join(arguments, " ") + "\n" + string(text), nil
+	for _, tests := range m.tests {
+		arguments := append([]string{"test", "-overlay", overlayFile, "-count=1", "-failfast"}, tests...)
+		text, err := exec.Command("go", arguments...).CombinedOutput()
+		if err == nil {
+			output += "go " + strings.Join(arguments, " ") + "\n" + string(text)
+			continue
+		}
+		if !bytes.Contains(text, []byte("--- FAIL")) && !bytes.Contains(text, []byte("panic:")) {
+			return "", "", fmt.Errorf("the tests did not run: %w\n%s", err, text)
+		}
+		return "killed", "", nil
 	}
-	if !bytes.Contains(text, []byte("--- FAIL")) && !bytes.Contains(text, []byte("panic:")) {
-		return "", "", fmt.Errorf("the tests did not run: %w\n%s", err, text)
-	}
-	return "killed", "", nil
+	return "SURVIVES", output, nil
 }
