@@ -50,6 +50,10 @@ vectors: ## write the test vectors under testdata again; a difference is a chang
 proto: ## generate the Go code of proto/ again
 	$(GO) run ./proto/generate
 
+.PHONY: mutants
+mutants: ## plant known bugs one by one, and see that the tests notice each; MUTANT=regexp narrows them
+	$(GO) run ./testnet/mutants -run '$(MUTANT)'
+
 .PHONY: kills
 kills: ## the four-process kill test for longer: PACIOLI_KILLS and PACIOLI_SEED say how
 	PACIOLI_KILLS=$(or $(KILLS),200) $(GO) test ./testnet -run TestKillsUnderLoad -v -timeout 120m

@@ -153,7 +153,7 @@ func TestFeeIsExact(t *testing.T) {
 	t.Parallel()
 	var signers []client.Signer
 	var addresses []crypto.Address
-	for _, keys := range [][]crypto.Scheme{{crypto.Ed25519}, {crypto.Secp256k1}, {crypto.MLDSA44}, {crypto.MLDSA65}, {crypto.Ed25519, crypto.MLDSA65}} {
+	for _, keys := range [][]crypto.Scheme{{crypto.Ed25519}, {crypto.Secp256k1}, {crypto.MLDSA44}, {crypto.MLDSA65}, {crypto.Ed25519, crypto.MLDSA65}, {crypto.P256WebAuthn}} {
 		var private []crypto.PrivateKey
 		for _, s := range keys {
 			private = append(private, clienttest.Key(s, "fee"))

@@ -248,7 +248,8 @@ func (d *Draft) Raw() ([]byte, error) {
 }
 
 // FeeCeiling returns the fee of a body once it is signed, in base units of the fee asset, at a rate: exactly, when all keys of
-// each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost.
+// each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost. A passkey
+// of a browser, whose signatures have no fixed size, counts with the longest.
 func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts []SigningAccount) (ledger.Amount, error) {
 	decoded, err := ledger.DecodeBody(body)
 	if err != nil {
@@ -270,7 +271,7 @@ func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 			sum += uint64(weights[count])
 		}
 		price := func(k int) uint64 {
-			return p.FeePerSignature*keys[k].Scheme.Cost() + p.FeePerByte*uint64(keys[k].Scheme.SignatureSize())
+			return p.FeePerSignature*keys[k].Scheme.Cost() + p.FeePerByte*uint64(keys[k].MaxSignatureSize())
 		}
 		// Of equal prices the later key comes first: the index 0 takes no bytes.
 		slices.SortFunc(order, func(x, y int) int { return cmp.Or(cmp.Compare(price(y), price(x)), cmp.Compare(y, x)) })
@@ -278,7 +279,7 @@ func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 		slices.Sort(chosen)
 		for _, k := range chosen {
 			cost += keys[k].Scheme.Cost()
-			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, keys[k].Scheme.SignatureSize())})
+			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, keys[k].MaxSignatureSize())})
 		}
 	}
 	// A policy in the body costs a check of each of its keys, a new one also a proof of possession by each.

@@ -15,10 +15,11 @@ type ed25519Rules struct{}
 
 var zip215 = &ed25519.Options{Verify: ed25519.VerifyOptionsZIP_215}
 
-func (ed25519Rules) name() string       { return "ed25519" }
-func (ed25519Rules) publicKeySize() int { return ed25519.PublicKeySize }
-func (ed25519Rules) signatureSize() int { return ed25519.SignatureSize }
-func (ed25519Rules) cost() uint64       { return 10 }
+func (ed25519Rules) name() string          { return "ed25519" }
+func (ed25519Rules) publicKeySize() int    { return ed25519.PublicKeySize }
+func (ed25519Rules) signatureSize() int    { return ed25519.SignatureSize }
+func (ed25519Rules) maxSignatureSize() int { return ed25519.SignatureSize }
+func (ed25519Rules) cost() uint64          { return 10 }
 
 // checkPublicKey asks for the canonical encoding of a point of the prime-order subgroup other than the identity, which
 // is what every honest key is. A key with a part of small order would verify the signatures of its neighbours too.

@@ -19,6 +19,7 @@ type (
 func (mldsa44Rules) name() string                { return "ml-dsa-44" }
 func (mldsa44Rules) publicKeySize() int          { return mldsa44.PublicKeySize }
 func (mldsa44Rules) signatureSize() int          { return mldsa44.SignatureSize }
+func (mldsa44Rules) maxSignatureSize() int       { return mldsa44.SignatureSize }
 func (mldsa44Rules) cost() uint64                { return 15 }
 func (mldsa44Rules) checkPublicKey([]byte) error { return nil }
 
@@ -42,6 +43,7 @@ func (mldsa44Rules) newKey(seed *[SeedSize]byte) ([]byte, func([]byte) []byte, e
 func (mldsa65Rules) name() string                { return "ml-dsa-65" }
 func (mldsa65Rules) publicKeySize() int          { return mldsa65.PublicKeySize }
 func (mldsa65Rules) signatureSize() int          { return mldsa65.SignatureSize }
+func (mldsa65Rules) maxSignatureSize() int       { return mldsa65.SignatureSize }
 func (mldsa65Rules) cost() uint64                { return 30 }
 func (mldsa65Rules) checkPublicKey([]byte) error { return nil }
 

@@ -3,6 +3,7 @@ package crypto
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -33,6 +34,17 @@ type Key struct {
 	Scheme Scheme
 	Public []byte
 	Weight uint32 // 1 to 65535
+}
+
+// MaxSignatureSize is the length in bytes of the longest signature by this key that a wallet has to reckon with. For keys
+// that a PrivateKey holds it is exact, also for the one scheme without a fixed size: nothing but a PrivateKey makes assertions
+// for its relying party.
+func (k Key) MaxSignatureSize() int {
+	keystore := sha256.Sum256([]byte(KeystoreRelyingParty))
+	if k.Scheme == P256WebAuthn && bytes.HasSuffix(k.Public, keystore[:]) {
+		return k.Scheme.SignatureSize()
+	}
+	return k.Scheme.MaxSignatureSize()
 }
 
 // Policy says whose signatures act for an account: any set of its keys whose weights add up to the threshold. Mixed

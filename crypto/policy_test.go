@@ -196,7 +196,7 @@ func policyFaults(t testing.TB) []policyFault {
 		{"key twice", "keys[1].public_key", func(p *Policy) { p.Keys[1] = p.Keys[0] }},
 		{"key twice, other weight", "keys[1].public_key", func(p *Policy) { p.Keys[1] = p.Keys[0]; p.Keys[1].Weight = 7 }},
 		{"no scheme", "keys[0].scheme", func(p *Policy) { p.Keys[0].Scheme = 0 }},
-		{"reserved scheme", "keys[2].scheme", func(p *Policy) { p.Keys[2].Scheme = P256WebAuthn }},
+		{"reserved scheme", "keys[2].scheme", func(p *Policy) { p.Keys[2].Scheme = SLHDSA128s }},
 		{"unknown scheme", "keys[3].scheme", func(p *Policy) { p.Keys[3].Scheme = 99 }},
 		{"no key", "keys[0].public_key", func(p *Policy) { p.Keys[0].Public = nil }},
 		{"short key", "keys[3].public_key", func(p *Policy) { p.Keys[3].Public = p.Keys[3].Public[1:] }},

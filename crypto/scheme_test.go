@@ -33,31 +33,32 @@ func signed(t testing.TB, key PrivateKey, message string) Check {
 
 func TestSchemeTable(t *testing.T) {
 	type row struct {
-		number, public, signature int
-		cost                      uint64
-		name                      string
+		number, public, signature, most int
+		cost                            uint64
+		name                            string
 	}
 	var got []row
 	for _, s := range Schemes() {
-		got = append(got, row{int(s), s.PublicKeySize(), s.SignatureSize(), s.Cost(), s.String()})
+		got = append(got, row{int(s), s.PublicKeySize(), s.SignatureSize(), s.MaxSignatureSize(), s.Cost(), s.String()})
 		if parsed, err := ParseScheme(s.String()); err != nil || parsed != s {
 			t.Errorf("ParseScheme(%q) = %v, %v", s, parsed, err)
 		}
 	}
 	want := []row{
-		{1, 32, 64, 10, "ed25519"},
-		{2, 33, 64, 42, "secp256k1"},
-		{4, 1312, 2420, 15, "ml-dsa-44"},
-		{5, 1952, 3309, 30, "ml-dsa-65"},
+		{1, 32, 64, 64, 10, "ed25519"},
+		{2, 33, 64, 64, 42, "secp256k1"},
+		{3, 65, 253, 1608, 30, "p256-webauthn"},
+		{4, 1312, 2420, 2420, 15, "ml-dsa-44"},
+		{5, 1952, 3309, 3309, 30, "ml-dsa-65"},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("schemes are protocol and changed:\n got %v\nwant %v", got, want)
 	}
-	for _, s := range []Scheme{0, P256WebAuthn, SLHDSA128s, SLHDSA128f, 8, 1<<32 - 1} {
-		if s.Supported() || s.PublicKeySize() != 0 || s.SignatureSize() != 0 || s.Cost() != 0 {
+	for _, s := range []Scheme{0, SLHDSA128s, SLHDSA128f, 8, 1<<32 - 1} {
+		if s.Supported() || s.PublicKeySize() != 0 || s.SignatureSize() != 0 || s.MaxSignatureSize() != 0 || s.Cost() != 0 {
 			t.Errorf("%s is served", s)
 		}
-		if _, err := ParseScheme(s.String()); err == nil || !strings.Contains(err.Error(), "ed25519, secp256k1, ml-dsa-44, ml-dsa-65") {
+		if _, err := ParseScheme(s.String()); err == nil || !strings.Contains(err.Error(), "ed25519, secp256k1, p256-webauthn, ml-dsa-44, ml-dsa-65") {
 			t.Errorf("ParseScheme(%q) says %v", s, err)
 		}
 		if _, err := NewPrivateKey(s, make([]byte, 32)); err == nil {
@@ -286,6 +287,19 @@ func BenchmarkVerify(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if !c.Verify() {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
+	for _, c := range webAuthnCases(b) {
+		if len(c.check.Signature) != P256WebAuthn.MaxSignatureSize() || !c.want {
+			continue
+		}
+		b.Run("p256-webauthn-longest", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !c.check.Verify() {
 					b.Fatal("refused")
 				}
 			}

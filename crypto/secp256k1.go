@@ -13,10 +13,11 @@ import (
 // make a second valid form of a signature.
 type secp256k1Rules struct{}
 
-func (secp256k1Rules) name() string       { return "secp256k1" }
-func (secp256k1Rules) publicKeySize() int { return secp256k1.PubKeyBytesLenCompressed }
-func (secp256k1Rules) signatureSize() int { return 64 }
-func (secp256k1Rules) cost() uint64       { return 42 }
+func (secp256k1Rules) name() string          { return "secp256k1" }
+func (secp256k1Rules) publicKeySize() int    { return secp256k1.PubKeyBytesLenCompressed }
+func (secp256k1Rules) signatureSize() int    { return 64 }
+func (secp256k1Rules) maxSignatureSize() int { return 64 }
+func (secp256k1Rules) cost() uint64          { return 42 }
 
 // checkPublicKey asks for a first byte of 2 or 3 and for x below the field prime and on the curve. The group has prime
 // order, so every such point is a key.

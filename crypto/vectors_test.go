@@ -93,7 +93,7 @@ func accountVectors(t *testing.T) []accountVector {
 		add("single "+s.String(), 1, one, s)
 	}
 	add("hybrid, 2 of ed25519 and ml-dsa-65", 2, one, Ed25519, MLDSA65)
-	add("weighted, all schemes", 70000, func(i int) uint32 { return uint32(40000 + i) }, MLDSA65, MLDSA44, Secp256k1, Ed25519)
+	add("weighted, all schemes", 70000, func(i int) uint32 { return uint32(40000 + i) }, MLDSA65, MLDSA44, P256WebAuthn, Secp256k1, Ed25519)
 	addGuarded("all of two keys to change the policy, one to pay", 1, 2, nil, one, Ed25519, Secp256k1)
 	addGuarded("one key, and a recovery account after a week", 1, 0, &Recovery{vectors[0].Address, 7 * 86_400}, one, Ed25519)
 	addGuarded("two of three to pay, three to change the policy, recovery after a year", 2, 3,
@@ -161,6 +161,25 @@ func TestVectorsEd25519(t *testing.T) {
 	}
 	compareVectors(t, "ed25519_zip215.json",
 		"196 pairs of small-order encodings of A and R with s = 0, then 64 pairs with all parts of small order", vectors)
+}
+
+type webAuthnVector struct {
+	Name      string `json:"name"`
+	PublicKey string `json:"public_key"`
+	Message   string `json:"message"`
+	Signature string `json:"signature"`
+	Verifies  bool   `json:"verifies"`
+}
+
+func TestVectorsWebAuthn(t *testing.T) {
+	var vectors []webAuthnVector
+	for _, c := range webAuthnCases(t) {
+		vectors = append(vectors, webAuthnVector{
+			c.name, hex.EncodeToString(c.check.PublicKey), hex.EncodeToString(c.check.Message), hex.EncodeToString(c.check.Signature), c.check.Verify(),
+		})
+	}
+	compareVectors(t, "p256_webauthn.json",
+		"assertions for the relying party wallet.example, all with a good ECDSA signature but those about r and s; bytes in hex", vectors)
 }
 
 func compareVectors(t *testing.T, name, comment string, vectors any) {

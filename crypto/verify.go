@@ -12,7 +12,11 @@ type Check struct {
 // wellFormed tells whether the scheme is accepted and the lengths are its own.
 func (c Check) wellFormed() bool {
 	r := c.Scheme.rules()
-	return r != nil && len(c.PublicKey) == r.publicKeySize() && len(c.Signature) == r.signatureSize()
+	if r == nil || len(c.PublicKey) != r.publicKeySize() {
+		return false
+	}
+	size, most := r.signatureSize(), r.maxSignatureSize()
+	return len(c.Signature) == size || size < most && len(c.Signature) <= most
 }
 
 // Verify tells whether the signature is the key's for the message. It answers for any bytes and never panics. Of the

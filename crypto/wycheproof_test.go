@@ -1,9 +1,12 @@
 package crypto
 
 import (
+	"crypto/elliptic"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"io/fs"
+	"math/big"
 	"slices"
 	"testing"
 
@@ -121,6 +124,47 @@ func TestWycheproofSecp256k1(t *testing.T) {
 	}
 	if highS == 0 {
 		t.Error("no case with high s: the rule was not tried")
+	}
+}
+
+// The signature inside an assertion, in the form of the ledger and in DER as authenticators give it.
+func TestWycheproofP256(t *testing.T) {
+	highS, cases := 0, 0
+	for _, file := range []string{"ecdsa_secp256r1_sha256_p1363_test.json", "ecdsa_secp256r1_sha256_test.json"} {
+		for _, g := range wycheproofGroups(t, file) {
+			key := compressP256(unmarshal[struct{ Uncompressed hexBytes }](t, g.PublicKey).Uncompressed)
+			for _, c := range g.Tests {
+				cases++
+				digest := sha256.Sum256(c.Message)
+				if file == "ecdsa_secp256r1_sha256_test.json" {
+					pair, err := lowerForm(c.Signature)
+					if got, want := err == nil && verifyP256(key, digest, pair), c.Result == "valid"; got != want {
+						t.Errorf("DER case %d (%s): %t, want %t", c.ID, c.Comment, got, want)
+					}
+					continue
+				}
+				if len(c.Signature) != 64 {
+					if c.Result == "valid" {
+						t.Errorf("case %d (%s) is valid with %d bytes", c.ID, c.Comment, len(c.Signature))
+					}
+					continue
+				}
+				pair, want := [64]byte(c.Signature), c.Result == "valid"
+				if s := new(big.Int).SetBytes(pair[32:]); want && s.Cmp(p256HalfOrder) > 0 {
+					highS++
+					if verifyP256(key, digest, pair) {
+						t.Errorf("case %d: high s accepted", c.ID)
+					}
+					s.Sub(elliptic.P256().Params().N, s).FillBytes(pair[32:])
+				}
+				if got := verifyP256(key, digest, pair); got != want {
+					t.Errorf("case %d (%s): %t, want %t", c.ID, c.Comment, got, want)
+				}
+			}
+		}
+	}
+	if highS == 0 || cases < 700 {
+		t.Errorf("%d cases, %d with high s: the rules were hardly tried", cases, highS)
 	}
 }
 

@@ -443,7 +443,7 @@ func (x *execution) charge(a admitted) {
 			}
 		}
 		if !p.known { // and so the transaction carries the policy
-			account.Deposit = Units(x.params.DepositAccount)
+			account.Deposit, account.Depositor = Units(x.params.DepositAccount), x.depositor(p.address, x.params.DepositAccount)
 			x.state.policies.put(account.Policy, p.brought)
 		}
 		if !p.known || i < len(x.tx.Body.Signers) {
@@ -496,7 +496,7 @@ func (b *Block) post(account crypto.Address, kind EntryKind, credit bool, amount
 	k := LineKey{account, b.params.FeeAsset}
 	if _, ok := b.state.lines.get(k); !ok {
 		closed, _ := b.state.accounts.get(account)
-		b.openLine(k, Amount{}, closed.ClosedLines)
+		b.openLine(k, Line{Incarnation: closed.ClosedLines})
 	}
 	line, _ := b.state.lines.get(k)
 	if credit {

@@ -298,7 +298,7 @@ func (g Genesis) Outcome() (Outcome, Network, error) {
 		b.state.assets.put(id, a)
 		b.state.codes.put(a.Code, id)
 		b.holding(a.Issuer, func(h *Holdings) { h.Assets++ })
-		b.openLine(LineKey{a.Issuer, id}, Amount{}, 0)
+		b.openLine(LineKey{a.Issuer, id}, Line{})
 	}
 	for _, balance := range r.balances {
 		asset, _ := b.state.asset(balance.line.Asset)
@@ -326,7 +326,7 @@ func (b *Block) issueAtGenesis(asset Asset, r resolvedBalance) Code {
 		return code
 	}
 	line.DebitsPosted = line.DebitsPosted.mustAdd(r.amount)
-	b.openLine(r.line, Amount{}, 0)
+	b.openLine(r.line, Line{})
 	receiving, _ := b.state.lines.get(r.line)
 	receiving.CreditsPosted = r.amount
 	if asset.Controls&ControlAuthorisation != 0 {

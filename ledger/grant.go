@@ -105,9 +105,9 @@ func (s *SetGrant) apply(x *execution) (OperationResult, Code) {
 	granter := x.account(s.Signer)
 	k := GrantKey{granter, s.Grantee, s.For, s.Asset}
 	before, existed := x.state.grants.get(k)
-	deposit := before.Deposit
+	deposit, depositor := before.Deposit, before.Depositor
 	if !existed {
-		deposit = Units(x.params.DepositGrant)
+		deposit, depositor = Units(x.params.DepositGrant), x.depositor(granter, x.params.DepositGrant)
 		if code := x.takeDeposit(x.params.DepositGrant); code != OK {
 			return OperationResult{}, code
 		}
@@ -115,7 +115,7 @@ func (s *SetGrant) apply(x *execution) (OperationResult, Code) {
 	}
 	account, _ := x.state.accounts.get(granter)
 	x.state.grants.put(k, Grant{PerPeriod: s.PerPeriod, Period: s.Period, Total: s.Total, Until: s.Until, To: s.To,
-		Begun: x.now(), Deposit: deposit, Epoch: account.Epoch})
+		Begun: x.now(), Deposit: deposit, Depositor: depositor, Epoch: account.Epoch})
 	return OperationResult{}, OK
 }
 
@@ -158,6 +158,9 @@ func (g *RevokeGrant) apply(x *execution) (OperationResult, Code) {
 	}
 	x.state.grants.remove(k)
 	x.holding(granter, func(h *Holdings) { h.Grants-- })
+	if grant.Depositor != (crypto.Address{}) {
+		granter = grant.Depositor
+	}
 	x.payBack(granter, grant.Deposit, crypto.Hash{}, x.cause()) // where that cannot be, the pool keeps it
 	return OperationResult{}, OK
 }

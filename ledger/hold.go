@@ -156,7 +156,8 @@ func (c *CreateHold) apply(x *execution) (OperationResult, Code) {
 	}
 	x.state.holds.put(id, Hold{From: from.Account, To: c.To, Asset: c.Asset, Amount: amount, Reference: c.Reference, Code: c.Code,
 		Expires: c.Expires, NotBefore: c.NotBefore, Arbiter: c.Arbiter, HashLock: c.HashLock, PostBy: c.PostBy, VoidBy: c.VoidBy,
-		PostAtExpiry: c.PostAtExpiry, Deposit: Units(x.params.DepositHold), Slot: slot})
+		PostAtExpiry: c.PostAtExpiry, Deposit: Units(x.params.DepositHold),
+		Depositor: x.depositor(from.Account, x.params.DepositHold), Slot: slot})
 	debit.DebitsPending = debit.DebitsPending.mustAdd(amount)
 	credit.CreditsPending = credit.CreditsPending.mustAdd(amount)
 	x.enterBoth(from, debit, to, credit, Entry{Kind: EntryHold, Amount: amount, Hold: id, Reference: c.Reference, Code: c.Code})
@@ -312,5 +313,9 @@ func (b *Block) resolve(id crypto.Hash, h Hold, kind EntryKind, amount Amount, b
 	b.enterPair(from, debit, to, credit, Entry{Kind: kind, Amount: amount, Hold: id, Reference: h.Reference, Code: h.Code}, by)
 	b.state.holds.remove(id)
 	b.state.dequeue(h.Expires, h.Slot)
-	b.payBack(h.From, h.Deposit, id, by) // where that cannot be, the pool keeps it
+	depositor := h.Depositor
+	if depositor == (crypto.Address{}) {
+		depositor = h.From
+	}
+	b.payBack(depositor, h.Deposit, id, by) // where that cannot be, the pool keeps it
 }

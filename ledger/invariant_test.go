@@ -148,7 +148,7 @@ func TestAudit(t *testing.T) {
 	if f := audit(w.memory); len(f) != 0 {
 		t.Fatal(f)
 	}
-	free := map[byte]bool{rowAccount: true, rowReplay: true, rowValidators: true, rowNetwork: true, rowParameters: true}
+	free := map[byte]bool{rowAccount: true, rowReplay: true, rowValidators: true, rowNetwork: true, rowParameters: true, rowFeeRate: true}
 	for _, key := range sortedStrings(w.memory) {
 		try := func(what string, change func(m Memory)) {
 			m := Memory{}

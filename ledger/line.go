@@ -62,7 +62,7 @@ func (o *OpenLine) apply(x *execution) (OperationResult, Code) {
 type CloseLine struct {
 	Signer uint32
 	Asset  AssetID
-	To     crypto.Address // who receives the deposit, on its line of the fee asset
+	To     crypto.Address // who receives the deposit, on its line of the fee asset, if the account itself put it down
 }
 
 func (c *CloseLine) Kind() Kind { return KindCloseLine }
@@ -114,7 +114,7 @@ func (c *CloseLine) apply(x *execution) (OperationResult, Code) {
 	account.ClosedLines++
 	account.ClosedHead = NextClosed(account.ClosedHead, c.Asset, line)
 	x.state.accounts.put(signer, account)
-	return OperationResult{}, x.payBack(c.To, line.Deposit, crypto.Hash{}, x.cause())
+	return OperationResult{}, x.giveBack(line.Deposit, line.Depositor, c.To)
 }
 
 // empty tells whether a line holds, owes and promises nothing.
@@ -167,7 +167,7 @@ func (s *SetAccount) apply(x *execution) (OperationResult, Code) {
 // signed for it can come back, and no earlier policy of it either.
 type CloseAccount struct {
 	Signer uint32
-	To     crypto.Address // who receives the deposit, on its line of the fee asset
+	To     crypto.Address // who receives the deposit, on its line of the fee asset, if the account itself put it down
 }
 
 func (c *CloseAccount) Kind() Kind { return KindCloseAccount }
@@ -193,9 +193,9 @@ func (c *CloseAccount) apply(x *execution) (OperationResult, Code) {
 		return OperationResult{}, AccountInUse
 	}
 	account, _ := x.state.accounts.get(signer)
-	deposit := account.Deposit
+	deposit, depositor := account.Deposit, account.Depositor
 	account.Flags |= AccountClosedFlag
-	account.Recovery, account.Deposit = Recovery{}, Amount{}
+	account.Recovery, account.Deposit, account.Depositor = Recovery{}, Amount{}, crypto.Address{}
 	x.state.accounts.put(signer, account)
-	return OperationResult{}, x.payBack(c.To, deposit, crypto.Hash{}, x.cause())
+	return OperationResult{}, x.giveBack(deposit, depositor, c.To)
 }

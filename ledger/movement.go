@@ -124,13 +124,13 @@ func (x *execution) open(k LineKey, by crypto.Address) Code {
 	if code := x.takeDeposit(x.params.DepositLine); code != OK {
 		return code
 	}
-	x.openLine(k, Units(x.params.DepositLine), account.ClosedLines)
+	x.openLine(k, Line{Deposit: Units(x.params.DepositLine), Depositor: x.depositor(k.Account, x.params.DepositLine), Incarnation: account.ClosedLines})
 	return OK
 }
 
 // openLine writes a new line.
-func (b *Block) openLine(k LineKey, deposit Amount, incarnation uint64) {
-	b.state.lines.put(k, Line{Deposit: deposit, Incarnation: incarnation})
+func (b *Block) openLine(k LineKey, l Line) {
+	b.state.lines.put(k, l)
 	b.holding(k.Account, func(h *Holdings) { h.Lines++ })
 }
 
@@ -142,6 +142,15 @@ func (b *Block) holding(account crypto.Address, change func(*Holdings)) {
 	} else {
 		b.state.holdings.put(account, h)
 	}
+}
+
+// depositor returns who is written into a row as the one that put its deposit down. Deposits go back to whom they came
+// from: could a row's owner collect what somebody else paid for it, opening rows at other people's expense would pay.
+func (x *execution) depositor(owner crypto.Address, deposit uint64) crypto.Address {
+	if deposit == 0 || x.payer == owner {
+		return crypto.Address{}
+	}
+	return x.payer
 }
 
 // takeDeposit debits the payer for a new row.
@@ -174,6 +183,16 @@ func (x *execution) payDeposit(d Amount) {
 	x.enter(k, line, Entry{Kind: EntryDeposit, Counterparty: x.pool, Amount: d}, x.cause())
 	x.deposit = x.deposit.mustAdd(d)
 	x.totals.deposits = x.totals.deposits.mustAdd(d)
+}
+
+// giveBack returns the deposit of a row that has gone: to another depositor where that is possible, and else it stays in
+// the pool; to the account that the row's owner names, or not at all.
+func (x *execution) giveBack(deposit Amount, depositor, to crypto.Address) Code {
+	if depositor != (crypto.Address{}) {
+		x.payBack(depositor, deposit, crypto.Hash{}, x.cause())
+		return OK
+	}
+	return x.payBack(to, deposit, crypto.Hash{}, x.cause())
 }
 
 // payBack credits an account with the deposit of a row that has gone.

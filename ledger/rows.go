@@ -73,11 +73,12 @@ type Account struct {
 	PolicyVersion uint32      // number of changes of the policy
 	Sequence      uint64      // the last one used; 0: none
 	Flags         AccountFlags
-	Deposit       Amount      // for this row, in base units of the fee asset
-	Epoch         uint32      // the account's grants of other epochs are void
-	ClosedLines   uint64      // number of its lines that were closed; a new line's incarnation
-	ClosedHead    crypto.Hash // of the chain over them: see [NextClosed]
-	Recovery      Recovery    // zero: none was started
+	Deposit       Amount         // for this row, in base units of the fee asset
+	Depositor     crypto.Address // see [Line]
+	Epoch         uint32         // the account's grants of other epochs are void
+	ClosedLines   uint64         // number of its lines that were closed; a new line's incarnation
+	ClosedHead    crypto.Hash    // of the chain over them: see [NextClosed]
+	Recovery      Recovery       // zero: none was started
 }
 
 // AccountFlags are bits.
@@ -105,10 +106,11 @@ type Line struct {
 	Entries                       uint64      // number of journal entries
 	Head                          crypto.Hash // of the journal: see [Entry]
 	Flags                         LineFlags
-	Ceiling                       Amount // most that it may hold, says its owner; 0: no limit
-	Credit                        Amount // how far it may be overdrawn, says the issuer
-	Cap                           Amount // most that it may hold, says the issuer; 0: no limit
-	Deposit                       Amount // for this row, in base units of the fee asset
+	Ceiling                       Amount         // most that it may hold, says its owner; 0: no limit
+	Credit                        Amount         // how far it may be overdrawn, says the issuer
+	Cap                           Amount         // most that it may hold, says the issuer; 0: no limit
+	Deposit                       Amount         // for this row, in base units of the fee asset
+	Depositor                     crypto.Address // who put it down and gets it back; zero: the row's owner
 	// Incarnation tells the journals of a line apart that was closed and opened again: it is the number of lines that the
 	// account had closed when this one was opened.
 	Incarnation uint64
@@ -180,8 +182,9 @@ type Hold struct {
 	PostBy       Resolvers
 	VoidBy       Resolvers
 	PostAtExpiry bool
-	Deposit      Amount // for this row, in base units of the fee asset
-	Slot         uint32 // its place among the holds that expire in the same second
+	Deposit      Amount         // for this row, in base units of the fee asset
+	Depositor    crypto.Address // see [Line]; the owner is the holder
+	Slot         uint32         // its place among the holds that expire in the same second
 }
 
 // Grant is what one account may spend from another.
@@ -196,6 +199,7 @@ type Grant struct {
 	SpentInPeriod Amount         // in that period, if PerPeriod is there
 	Spent         Amount         // in all, if Total is there
 	Deposit       Amount         // for this row, in base units of the fee asset
+	Depositor     crypto.Address // see [Line]; the owner is the granter
 	Epoch         uint32         // of the granter's account when it was given
 }
 
@@ -295,6 +299,7 @@ func (a Account) encode() []byte {
 		rw.Uint64(2, a.Recovery.ReadyAt)
 		w.Message(9, rw.Done())
 	}
+	writeAddress(w, 10, a.Depositor)
 	return w.Done()
 }
 
@@ -317,6 +322,7 @@ func DecodeAccount(value []byte) (a Account, err error) {
 			return a, canonical.In("recovery", err)
 		}
 	}
+	a.Depositor = readAddress(r, 10, "depositor")
 	return a, r.Close()
 }
 
@@ -334,6 +340,7 @@ func (l Line) encode() []byte {
 	w.Bytes(10, l.Cap.Bytes())
 	w.Bytes(11, l.Deposit.Bytes())
 	w.Uint64(12, l.Incarnation)
+	writeAddress(w, 13, l.Depositor)
 	return w.Done()
 }
 
@@ -352,6 +359,7 @@ func DecodeLine(value []byte) (l Line, err error) {
 	l.Cap = readAmount(r, 10, "cap")
 	l.Deposit = readAmount(r, 11, "deposit")
 	l.Incarnation = r.Uint64(12, "incarnation")
+	l.Depositor = readAddress(r, 13, "depositor")
 	return l, r.Close()
 }
 
@@ -418,6 +426,7 @@ func (h Hold) encode() []byte {
 	w.Bool(13, h.PostAtExpiry)
 	w.Bytes(14, h.Deposit.Bytes())
 	w.Uint32(15, h.Slot)
+	writeAddress(w, 16, h.Depositor)
 	return w.Done()
 }
 
@@ -439,6 +448,7 @@ func DecodeHold(value []byte) (h Hold, err error) {
 	h.PostAtExpiry = r.Bool(13, "post_at_expiry")
 	h.Deposit = readAmount(r, 14, "deposit")
 	h.Slot = r.Uint32(15, "slot")
+	h.Depositor = readAddress(r, 16, "depositor")
 	return h, r.Close()
 }
 
@@ -455,6 +465,7 @@ func (g Grant) encode() []byte {
 	w.Bytes(9, g.Spent.Bytes())
 	w.Bytes(10, g.Deposit.Bytes())
 	w.Uint32(11, g.Epoch)
+	writeAddress(w, 12, g.Depositor)
 	return w.Done()
 }
 
@@ -472,6 +483,7 @@ func DecodeGrant(value []byte) (g Grant, err error) {
 	g.Spent = readAmount(r, 9, "spent")
 	g.Deposit = readAmount(r, 10, "deposit")
 	g.Epoch = r.Uint32(11, "epoch")
+	g.Depositor = readAddress(r, 12, "depositor")
 	return g, r.Close()
 }
 

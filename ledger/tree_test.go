@@ -35,8 +35,8 @@ func TestTreeOf(t *testing.T) {
 		name  string
 		place int
 	}{
-		{"\x40a", "params", 0}, {"\x4f", "params", 0}, {"\x50", "replay", 1}, {"\x5f", "replay", 1}, {"\x60", "validators", 18}, {"\x6f", "validators", 18},
-		{"\x80", "", PlaceBeside}, {"\xff", "", PlaceBeside}, {"", "", PlaceNone}, {"\x00", "", PlaceNone}, {"\x70", "", PlaceNone}, {"\x7f", "", PlaceNone},
+		{"\x40a", "params", 1}, {"\x4f", "params", 1}, {"\x50", "replay", 2}, {"\x5f", "replay", 2}, {"\x60", "validators", 19}, {"\x6f", "validators", 19},
+		{"\x80", "", PlaceBeside}, {"\xff", "", PlaceBeside}, {"", "", PlaceNone}, {"\x00", "", PlaceNone}, {"\x70", "due", 0}, {"\x7f", "due", 0},
 		{"\x01", shard("\x01"), slices.Index(treeNames[:], shard("\x01"))}, {"\x3f\xff", shard("\x3f\xff"), slices.Index(treeNames[:], shard("\x3f\xff"))},
 	} {
 		name, ok := TreeOf([]byte(c.key))

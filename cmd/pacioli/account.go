@@ -97,9 +97,10 @@ type accountResult struct {
 	PolicyHash    crypto.Hash    `json:"policy_hash"`
 	Threshold     uint32         `json:"threshold,omitempty"` // 0: the policy is not known here
 	Keys          []keyView      `json:"keys,omitempty"`
-	SignedBy      string         `json:"signed_by,omitempty"` // the key of this home that signs for it
-	Height        uint64         `json:"height"`
-	Time          string         `json:"time"`
+	guardView
+	SignedBy string `json:"signed_by,omitempty"` // the key of this home that signs for it
+	Height   uint64 `json:"height"`
+	Time     string `json:"time"`
 }
 
 func (r accountResult) text(w io.Writer) {
@@ -110,6 +111,12 @@ func (r accountResult) text(w io.Writer) {
 	fmt.Fprintf(w, "sequence\t%d\npolicy\tversion %d, %s\n", r.Sequence, r.PolicyVersion, r.PolicyHash)
 	if r.Threshold > 0 {
 		fmt.Fprintf(w, "threshold\t%d\n", r.Threshold)
+	}
+	if r.ChangeThreshold > 0 {
+		fmt.Fprintf(w, "to change it\t%d\n", r.ChangeThreshold)
+	}
+	if by := r.recovery(nil); by != "" {
+		fmt.Fprintf(w, "recovered by\t%s\n", by)
 	}
 	for _, k := range r.Keys {
 		fmt.Fprintf(w, "public key\t%s %s, weight %d\n", k.Scheme, short(k.PublicKey), k.Weight)
@@ -163,6 +170,7 @@ func (c *cli) showAccount(ctx context.Context, b provenBooks, address crypto.Add
 	}
 	if found {
 		r.Threshold, r.Keys = policy.Threshold, keyViews(policy)
+		r.guardView = newGuardView(policy)
 	}
 	return r, nil
 }

@@ -46,7 +46,7 @@ func (r keyResult) text(w io.Writer) {
 	}
 }
 
-const schemeHelp = "ed25519, secp256k1, ml-dsa-44, ml-dsa-65, or hybrid: ed25519 and ml-dsa-65, both needed"
+const schemeHelp = "ed25519, secp256k1, p256-webauthn, ml-dsa-44, ml-dsa-65, or hybrid: ed25519 and ml-dsa-65, both needed"
 
 func (c *cli) keysCommand() *cobra.Command {
 	keys := &cobra.Command{

@@ -101,7 +101,7 @@ func TestScripts(t *testing.T) {
 				}
 				make("bob", "ed25519")
 				make(name, scheme)
-				make(next, map[string]string{"secp": "secp256k1", "small": "ml-dsa-44", "big": "ml-dsa-65", "both": "hybrid", "ed": "ed25519"}[next])
+				make(next, map[string]string{"secp": "secp256k1", "pass": "p256-webauthn", "small": "ml-dsa-44", "big": "ml-dsa-65", "both": "hybrid", "ed": "ed25519"}[next])
 				do("pay", "--from", "alice", "--to", name, "10", "PAC")
 				do("asset", "create", asset, "--from", name, "--max-supply", "100")
 				for range 2 {

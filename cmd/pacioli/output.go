@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/client/light"
@@ -169,6 +170,30 @@ func keyViews(p crypto.Policy) []keyView {
 		views = append(views, keyView{k.Scheme.String(), fmt.Sprintf("%x", k.Public), k.Weight})
 	}
 	return views
+}
+
+// guardView is what a policy says about changing itself: nothing where the payment's threshold changes it and nobody
+// recovers the account. A signer who is not shown this may give the account away.
+type guardView struct {
+	ChangeThreshold      uint32          `json:"change_threshold,omitempty"`
+	RecoveryAccount      *crypto.Address `json:"recovery_account,omitempty"`
+	RecoveryDelaySeconds uint32          `json:"recovery_delay_seconds,omitempty"`
+}
+
+func newGuardView(p crypto.Policy) guardView {
+	v := guardView{ChangeThreshold: p.ChangeThreshold}
+	if p.Recovery != nil {
+		v.RecoveryAccount, v.RecoveryDelaySeconds = &p.Recovery.Account, p.Recovery.DelaySeconds
+	}
+	return v
+}
+
+// recovery says in words who recovers the account; empty where nobody does.
+func (v guardView) recovery(names map[crypto.Address]string) string {
+	if v.RecoveryAccount == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s, %s after announcing it", named(*v.RecoveryAccount, names[*v.RecoveryAccount]), time.Duration(v.RecoveryDelaySeconds)*time.Second)
 }
 
 // kind names the kind of account that a policy makes, as `keys new --scheme` calls it where it can.

@@ -41,6 +41,7 @@ type operationView struct {
 	PolicyHash string          `json:"policy_hash,omitempty"`
 	Policy     []keyView       `json:"policy,omitempty"`
 	Threshold  uint32          `json:"threshold,omitempty"`
+	guardView
 }
 
 // bodyView is a transaction's body as results show it, always decoded from the bytes themselves.
@@ -101,6 +102,7 @@ func (c *cli) view(ctx context.Context, b books, network ledger.Network, id cryp
 		case *ledger.SetPolicy:
 			if p, err := crypto.DecodePolicy(op.Policy); err == nil {
 				o.PolicyHash, o.Policy, o.Threshold = p.Hash().String(), keyViews(p), p.Threshold
+				o.guardView = newGuardView(p)
 			}
 		}
 		v.Operations = append(v.Operations, o)
@@ -136,7 +138,14 @@ func (o operationView) line(names map[crypto.Address]string) string {
 	case ledger.KindCreateAsset.String():
 		return fmt.Sprintf("%s creates asset %s with %d decimals and at most %s", by, o.Asset, *o.Scale, o.MaxSupply)
 	case ledger.KindSetPolicy.String():
-		return fmt.Sprintf("%s changes its policy to %d of %d keys, hash %s", by, o.Threshold, len(o.Policy), o.PolicyHash)
+		text := fmt.Sprintf("%s changes its policy to %d of %d keys, hash %s", by, o.Threshold, len(o.Policy), o.PolicyHash)
+		if o.ChangeThreshold != 0 {
+			text += fmt.Sprintf(", weight %d to change it again", o.ChangeThreshold)
+		}
+		if by := o.recovery(names); by != "" {
+			text += ", recovered by " + by
+		}
+		return text
 	}
 	return o.Kind
 }

@@ -1,10 +1,12 @@
 package keystore
 
 import (
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
+	"math/big"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
@@ -38,6 +40,8 @@ func curveName(s crypto.Scheme) (string, error) {
 		return "ed25519 seed", nil
 	case crypto.Secp256k1:
 		return "Bitcoin seed", nil
+	case crypto.P256WebAuthn:
+		return "Nist256p1 seed", nil
 	case crypto.MLDSA44:
 		return "ML-DSA-44 seed", nil
 	case crypto.MLDSA65:
@@ -64,25 +68,44 @@ func master(s crypto.Scheme, seed []byte) (node, error) {
 	}
 	n := node{scheme: s}
 	n.secret, n.chainCode = split([]byte(name), seed)
-	for s == crypto.Secp256k1 && !isScalar(n.secret) { // SLIP-0010 asks to go on with the result; 1 in 2^127
-		n.secret, n.chainCode = split([]byte(name), n.secret[:], n.chainCode[:])
+	for order := groupOrder(s); order != nil && !isScalar(n.secret, order); {
+		n.secret, n.chainCode = split([]byte(name), n.secret[:], n.chainCode[:]) // SLIP-0010 asks to go on with the result
 	}
 	return n, nil
 }
 
-func isScalar(b [32]byte) bool {
-	var k secp256k1.ModNScalar
-	return k.SetBytes(&b) == 0 && !k.IsZero()
+// groupOrder returns n for the schemes whose secret is a number from 1 to n-1, nil for those where any bytes will do.
+// Arithmetic with it takes a time that depends on the secret a little; it runs when a key is made, on its owner's machine.
+func groupOrder(s crypto.Scheme) *big.Int {
+	switch s {
+	case crypto.Secp256k1:
+		return secp256k1.Params().N
+	case crypto.P256WebAuthn:
+		return elliptic.P256().Params().N
+	default:
+		return nil
+	}
 }
 
-// child returns the private child at an index; indexes from 2^31 are hardened, and only secp256k1 has others.
+func isScalar(b [32]byte, order *big.Int) bool {
+	k := new(big.Int).SetBytes(b[:])
+	return k.Sign() > 0 && k.Cmp(order) < 0
+}
+
+// child returns the private child at an index; indexes from 2^31 are hardened, and only the schemes with a group order have
+// others.
 func (n node) child(index uint32) (node, error) {
+	order := groupOrder(n.scheme)
 	var data []byte
 	switch {
 	case index >= hardened:
 		data = append([]byte{0}, n.secret[:]...)
-	case n.scheme == crypto.Secp256k1:
-		data = secp256k1.PrivKeyFromBytes(n.secret[:]).PubKey().SerializeCompressed()
+	case order != nil:
+		private, err := crypto.NewPrivateKey(n.scheme, n.secret[:])
+		if err != nil {
+			return node{}, err
+		}
+		data = private.Public()[:33] // the compressed point; a WebAuthn key has a hash behind it
 	default:
 		return node{}, fmt.Errorf("derive %s child %d: the scheme has hardened children only", n.scheme, index)
 	}
@@ -90,16 +113,17 @@ func (n node) child(index uint32) (node, error) {
 	c := node{scheme: n.scheme}
 	for {
 		c.secret, c.chainCode = split(n.chainCode[:], data)
-		if n.scheme != crypto.Secp256k1 {
+		if order == nil {
 			return c, nil
 		}
-		var left, parent secp256k1.ModNScalar
-		parent.SetBytes(&n.secret)
-		if left.SetBytes(&c.secret) == 0 && !left.Add(&parent).IsZero() {
-			c.secret = left.Bytes()
-			return c, nil
+		if left := new(big.Int).SetBytes(c.secret[:]); left.Cmp(order) < 0 {
+			left.Add(left, new(big.Int).SetBytes(n.secret[:]))
+			if left.Mod(left, order); left.Sign() > 0 {
+				left.FillBytes(c.secret[:])
+				return c, nil
+			}
 		}
-		data = append([]byte{1}, c.chainCode[:]...) // SLIP-0010: try again from here; 1 in 2^127
+		data = append([]byte{1}, c.chainCode[:]...) // SLIP-0010: try again from here
 		data = binary.BigEndian.AppendUint32(data, index)
 	}
 }

@@ -41,7 +41,7 @@ func create(t testing.TB, s *Store, name, kind string) Info {
 
 func TestCreateUnlockSign(t *testing.T) {
 	s := openCheap(t)
-	for _, kind := range []string{"ed25519", "secp256k1", "ml-dsa-44", "ml-dsa-65", Hybrid} {
+	for _, kind := range []string{"ed25519", "secp256k1", "p256-webauthn", "ml-dsa-44", "ml-dsa-65", Hybrid} {
 		info, phrase, err := s.Create(kind, Spec{Kind: kind, Account: 7}, passphrase)
 		if err != nil {
 			t.Fatal(err)

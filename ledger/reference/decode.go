@@ -23,7 +23,7 @@ type scheme struct {
 	cost     uint64
 }
 
-var schemes = map[uint32]scheme{1: {32, 10}, 2: {33, 42}, 4: {1312, 15}, 5: {1952, 30}}
+var schemes = map[uint32]scheme{1: {32, 10}, 2: {33, 42}, 3: {65, 30}, 4: {1312, 15}, 5: {1952, 30}}
 
 // transaction is a decoded transaction.
 type transaction struct {

@@ -103,7 +103,7 @@ func (x *Policy) GetRecoveryDelay() uint32 {
 
 type Key struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Scheme        uint32                 `protobuf:"varint,1,opt,name=scheme,proto3" json:"scheme,omitempty"` // 1 ed25519, 2 secp256k1, 4 ml-dsa-44, 5 ml-dsa-65
+	Scheme        uint32                 `protobuf:"varint,1,opt,name=scheme,proto3" json:"scheme,omitempty"` // 1 ed25519, 2 secp256k1, 3 p256-webauthn, 4 ml-dsa-44, 5 ml-dsa-65
 	PublicKey     []byte                 `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
 	Weight        uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"` // 1 to 65535
 	unknownFields protoimpl.UnknownFields

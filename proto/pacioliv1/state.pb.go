@@ -34,6 +34,7 @@ type Account struct {
 	ClosedLines   uint64                 `protobuf:"varint,7,opt,name=closed_lines,json=closedLines,proto3" json:"closed_lines,omitempty"`
 	ClosedHead    []byte                 `protobuf:"bytes,8,opt,name=closed_head,json=closedHead,proto3" json:"closed_head,omitempty"` // chain over the closed lines, 32
 	Recovery      *Recovery              `protobuf:"bytes,9,opt,name=recovery,proto3" json:"recovery,omitempty"`                       // one that was started
+	Depositor     []byte                 `protobuf:"bytes,10,opt,name=depositor,proto3" json:"depositor,omitempty"`                    // who put the deposit down; absent: the account itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,6 +132,13 @@ func (x *Account) GetRecovery() *Recovery {
 	return nil
 }
 
+func (x *Account) GetDepositor() []byte {
+	if x != nil {
+		return x.Depositor
+	}
+	return nil
+}
+
 type Recovery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Policy        []byte                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`                   // hash of the policy to come, 32
@@ -197,6 +205,7 @@ type Line struct {
 	Cap            []byte                 `protobuf:"bytes,10,opt,name=cap,proto3" json:"cap,omitempty"`
 	Deposit        []byte                 `protobuf:"bytes,11,opt,name=deposit,proto3" json:"deposit,omitempty"`
 	Incarnation    uint64                 `protobuf:"varint,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Depositor      []byte                 `protobuf:"bytes,13,opt,name=depositor,proto3" json:"depositor,omitempty"` // who put the deposit down; absent: the account itself
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -313,6 +322,13 @@ func (x *Line) GetIncarnation() uint64 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *Line) GetDepositor() []byte {
+	if x != nil {
+		return x.Depositor
+	}
+	return nil
 }
 
 type Asset struct {
@@ -491,8 +507,9 @@ type Hold struct {
 	PostBy        uint32                 `protobuf:"varint,11,opt,name=post_by,json=postBy,proto3" json:"post_by,omitempty"`
 	VoidBy        uint32                 `protobuf:"varint,12,opt,name=void_by,json=voidBy,proto3" json:"void_by,omitempty"`
 	PostAtExpiry  bool                   `protobuf:"varint,13,opt,name=post_at_expiry,json=postAtExpiry,proto3" json:"post_at_expiry,omitempty"`
-	Deposit       []byte                 `protobuf:"bytes,14,opt,name=deposit,proto3" json:"deposit,omitempty"` // amount
-	Slot          uint32                 `protobuf:"varint,15,opt,name=slot,proto3" json:"slot,omitempty"`      // its place among those that expire in its second
+	Deposit       []byte                 `protobuf:"bytes,14,opt,name=deposit,proto3" json:"deposit,omitempty"`     // amount
+	Slot          uint32                 `protobuf:"varint,15,opt,name=slot,proto3" json:"slot,omitempty"`          // its place among those that expire in its second
+	Depositor     []byte                 `protobuf:"bytes,16,opt,name=depositor,proto3" json:"depositor,omitempty"` // who put the deposit down; absent: the holder
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,6 +649,13 @@ func (x *Hold) GetSlot() uint32 {
 	return 0
 }
 
+func (x *Hold) GetDepositor() []byte {
+	if x != nil {
+		return x.Depositor
+	}
+	return nil
+}
+
 type Grant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PerPeriod     []byte                 `protobuf:"bytes,1,opt,name=per_period,json=perPeriod,proto3" json:"per_period,omitempty"` // amount
@@ -644,7 +668,8 @@ type Grant struct {
 	SpentInPeriod []byte                 `protobuf:"bytes,8,opt,name=spent_in_period,json=spentInPeriod,proto3" json:"spent_in_period,omitempty"` // amounts
 	Spent         []byte                 `protobuf:"bytes,9,opt,name=spent,proto3" json:"spent,omitempty"`
 	Deposit       []byte                 `protobuf:"bytes,10,opt,name=deposit,proto3" json:"deposit,omitempty"`
-	Epoch         uint32                 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the granter's account
+	Epoch         uint32                 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`        // of the granter's account
+	Depositor     []byte                 `protobuf:"bytes,12,opt,name=depositor,proto3" json:"depositor,omitempty"` // who put the deposit down; absent: the granter
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,6 +779,13 @@ func (x *Grant) GetEpoch() uint32 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *Grant) GetDepositor() []byte {
+	if x != nil {
+		return x.Depositor
+	}
+	return nil
 }
 
 type Parameters struct {
@@ -1517,7 +1549,7 @@ var File_pacioli_v1_state_proto protoreflect.FileDescriptor
 const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"\x16pacioli/v1/state.proto\x12\n" +
-	"pacioli.v1\"\xa0\x02\n" +
+	"pacioli.v1\"\xbe\x02\n" +
 	"\aAccount\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\fR\x06policy\x12%\n" +
 	"\x0epolicy_version\x18\x02 \x01(\rR\rpolicyVersion\x12\x1a\n" +
@@ -1528,10 +1560,12 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\fclosed_lines\x18\a \x01(\x04R\vclosedLines\x12\x1f\n" +
 	"\vclosed_head\x18\b \x01(\fR\n" +
 	"closedHead\x120\n" +
-	"\brecovery\x18\t \x01(\v2\x14.pacioli.v1.RecoveryR\brecovery\"=\n" +
+	"\brecovery\x18\t \x01(\v2\x14.pacioli.v1.RecoveryR\brecovery\x12\x1c\n" +
+	"\tdepositor\x18\n" +
+	" \x01(\fR\tdepositor\"=\n" +
 	"\bRecovery\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\fR\x06policy\x12\x19\n" +
-	"\bready_at\x18\x02 \x01(\x04R\areadyAt\"\xe6\x02\n" +
+	"\bready_at\x18\x02 \x01(\x04R\areadyAt\"\x84\x03\n" +
 	"\x04Line\x12%\n" +
 	"\x0edebits_pending\x18\x01 \x01(\fR\rdebitsPending\x12#\n" +
 	"\rdebits_posted\x18\x02 \x01(\fR\fdebitsPosted\x12'\n" +
@@ -1545,7 +1579,8 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\x03cap\x18\n" +
 	" \x01(\fR\x03cap\x12\x18\n" +
 	"\adeposit\x18\v \x01(\fR\adeposit\x12 \n" +
-	"\vincarnation\x18\f \x01(\x04R\vincarnation\"\xd9\x01\n" +
+	"\vincarnation\x18\f \x01(\x04R\vincarnation\x12\x1c\n" +
+	"\tdepositor\x18\r \x01(\fR\tdepositor\"\xd9\x01\n" +
 	"\x05Asset\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\fR\x06issuer\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x14\n" +
@@ -1559,7 +1594,7 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\bHoldings\x12\x14\n" +
 	"\x05lines\x18\x01 \x01(\x04R\x05lines\x12\x16\n" +
 	"\x06grants\x18\x02 \x01(\x04R\x06grants\x12\x16\n" +
-	"\x06assets\x18\x03 \x01(\x04R\x06assets\"\x80\x03\n" +
+	"\x06assets\x18\x03 \x01(\x04R\x06assets\"\x9e\x03\n" +
 	"\x04Hold\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12\x14\n" +
@@ -1577,7 +1612,8 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\avoid_by\x18\f \x01(\rR\x06voidBy\x12$\n" +
 	"\x0epost_at_expiry\x18\r \x01(\bR\fpostAtExpiry\x12\x18\n" +
 	"\adeposit\x18\x0e \x01(\fR\adeposit\x12\x12\n" +
-	"\x04slot\x18\x0f \x01(\rR\x04slot\"\xa3\x02\n" +
+	"\x04slot\x18\x0f \x01(\rR\x04slot\x12\x1c\n" +
+	"\tdepositor\x18\x10 \x01(\fR\tdepositor\"\xc1\x02\n" +
 	"\x05Grant\x12\x1d\n" +
 	"\n" +
 	"per_period\x18\x01 \x01(\fR\tperPeriod\x12\x16\n" +
@@ -1591,7 +1627,8 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\x05spent\x18\t \x01(\fR\x05spent\x12\x18\n" +
 	"\adeposit\x18\n" +
 	" \x01(\fR\adeposit\x12\x14\n" +
-	"\x05epoch\x18\v \x01(\rR\x05epoch\"\xc3\x05\n" +
+	"\x05epoch\x18\v \x01(\rR\x05epoch\x12\x1c\n" +
+	"\tdepositor\x18\f \x01(\fR\tdepositor\"\xc3\x05\n" +
 	"\n" +
 	"Parameters\x12 \n" +
 	"\fmax_tx_bytes\x18\x01 \x01(\rR\n" +
