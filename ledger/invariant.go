@@ -71,27 +71,35 @@ func lineHolds(asset Asset, k LineKey, l Line) bool {
 	return !means.less(debits) && total(l.DebitsPosted, l.DebitsPending).fits() && total(l.CreditsPosted, l.CreditsPending).fits()
 }
 
-// grown tells whether a line's posted counters did not go down. A line that was closed, and perhaps opened again, was
-// empty.
+// grown tells whether a line's posted counters did not go down. One that was closed, and perhaps opened again, has begun
+// anew.
 func grown(before, after Line, exists bool) bool {
 	if !exists || before.Incarnation != after.Incarnation {
-		return before.empty()
+		return true
 	}
 	return after.DebitsPosted.Cmp(before.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.CreditsPosted) >= 0
 }
 
 // balanced checks the provisional changes of one transaction: for every asset as much was debited as credited, counting
 // the block's totals as lines; as much is pending as holds are open; no touched line breaks its rule; no posted counter
-// went down.
+// went down, and no line was closed that was not empty at that moment.
 func (b *Block) balanced(before totals) bool {
 	b.walk++
 	var s sums
-	for _, u := range b.state.lines.undos {
+	for i := len(b.state.lines.undos) - 1; i >= 0; i-- { // the last change of each line comes first
+		u := b.state.lines.undos[i]
 		c := u.cell
-		if c.mark == b.walk {
+		seen := c.mark == b.walk
+		if !seen {
+			c.mark, c.then = b.walk, c.exists
+		}
+		if u.exists && !c.then && !u.value.empty() {
+			return false
+		}
+		c.then = u.exists
+		if seen {
 			continue
 		}
-		c.mark = b.walk
 		asset, ok := b.state.asset(c.key.Asset)
 		if !ok || !lineHolds(asset, c.key, c.value) || !grown(c.kept, c.value, c.exists) {
 			return false

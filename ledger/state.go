@@ -134,7 +134,8 @@ type cell[K comparable, V any] struct {
 	base   []byte // the committed row, nil when there was none
 	first  V      // what base says; the zero value when there was none
 	kept   V      // value after the last keep
-	mark   uint64 // of the last walk that has seen the cell: see state.balanced
+	mark   uint64 // of the last walk that has seen the cell: see Block.balanced
+	then   bool   // whether the row exists after the change that the walk is at
 }
 
 type saved[K comparable, V any] struct {
