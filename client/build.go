@@ -30,6 +30,13 @@ type Intent struct {
 	Nonce    *[ledger.NonceBytes]byte // nil: a random one; the same for all signers
 	ValidFor time.Duration            // from the time of the newest block; 0: DefaultValidFor, or for ever with Sequence
 
+	// Who pays instead of the first signer: FeeGranter under a grant for fees to it, named in the body; or Sponsor, which
+	// signs too. Zero: nobody does. With a sponsor the body itself allows no fee, so that nobody can take the sponsor off and
+	// have the first signer pay; it has to be free of charge or sponsored.
+	FeeGranter crypto.Address
+	Sponsor    crypto.Address
+
+	// Most that the payer agrees to.
 	MaxFee     *ledger.Amount // nil: twice what it costs now where fees adapt to how full blocks are, else exactly that
 	MaxDeposit *ledger.Amount // nil: the most that its operations can cost in deposits
 }
@@ -65,6 +72,10 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 	}
 	b := &Built{Parameters: parameters.Value, FeeRate: rate.Value, Height: parameters.Height}
 	body := ledger.Body{Operations: in.Operations}
+	if in.Sponsor != (crypto.Address{}) && in.FeeGranter != (crypto.Address{}) {
+		return nil, errors.New("either a sponsor or a fee granter can pay, not both")
+	}
+	body.FeeGranter = in.FeeGranter
 	validFor := in.ValidFor
 	if validFor == 0 && !in.Sequence {
 		validFor = min(DefaultValidFor, time.Duration(b.Parameters.ReplayWindowSeconds)*time.Second)
@@ -84,54 +95,51 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 		rand.Read(nonce[:]) // never errs
 	}
 	var accounts []SigningAccount
-	for i, address := range in.Signers {
-		account, err := c.Account(ctx, address, b.Height)
+	for _, address := range in.Signers {
+		account, carried, err := c.signingAccount(ctx, address, in.Known, b.Height)
 		if err != nil {
 			return nil, err
 		}
-		signer := ledger.Signer{Address: address}
-		policy, held := known(in.Known, account.Value.Policy)
-		switch {
-		case held:
-		case account.Present:
-			if policy, err = c.Policy(ctx, account.Value.Policy); err != nil {
-				return nil, err
-			}
-		default:
-			return nil, fmt.Errorf("signer %d, %s, has not signed before, and its policy is not given", i, address)
-		}
-		if !account.Present {
-			signer.Policy = policy.Encode()
-		}
+		signer := ledger.Signer{Address: address, Policy: carried}
 		if in.Sequence {
-			signer.Sequence = account.Value.Sequence + 1
 			hint, err := c.AccountHint(ctx, address)
 			if err != nil {
 				return nil, err
 			}
-			signer.Sequence = max(signer.Sequence, hint.NextSequence)
+			signer.Sequence = max(account.sequence+1, hint.NextSequence)
 		} else {
 			signer.Nonce = *nonce
 		}
 		body.Signers = append(body.Signers, signer)
-		accounts = append(accounts, SigningAccount{policy, account.Value.PolicyVersion})
+		accounts = append(accounts, account.SigningAccount)
 	}
-	if in.MaxFee != nil {
+	sponsored := in.Sponsor != (crypto.Address{})
+	if in.MaxFee != nil && !sponsored {
 		body.MaxFee = *in.MaxFee
 	}
-	if in.MaxDeposit != nil {
+	if in.MaxDeposit != nil && !sponsored {
 		body.MaxDeposit = *in.MaxDeposit
-	} else {
+	} else if !sponsored {
 		body.MaxDeposit = DepositCeiling(b.Parameters, body)
 	}
-	encoded, err := WithFee(b.Parameters, b.FeeRate, body, accounts)
-	if err != nil {
+	if err := body.Validate(); err != nil {
 		return nil, err
+	}
+	encoded := body.Encode()
+	if !sponsored {
+		if encoded, err = WithFee(b.Parameters, b.FeeRate, body, accounts); err != nil {
+			return nil, err
+		}
 	}
 	if b.Draft, err = NewDraft(c.network, encoded, accounts); err != nil {
 		return nil, err
 	}
-	if b.Fee, err = FeeCeiling(b.Parameters, b.FeeRate, encoded, accounts); err != nil {
+	if sponsored {
+		if err := c.sponsor(ctx, b, in); err != nil {
+			return nil, err
+		}
+	}
+	if b.Fee, err = b.FeeCeiling(b.Parameters, b.FeeRate); err != nil {
 		return nil, err
 	}
 	if in.MaxFee != nil && b.Fee.Cmp(*in.MaxFee) > 0 {
@@ -144,6 +152,92 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 	}
 	b.Before = MarkOf(line.Value)
 	return b, nil
+}
+
+// Sponsor adds a sponsor to a draft, signed or not: see [Draft.AddSponsor]. Of the intent Sponsor, Known, MaxFee and MaxDeposit
+// count. The result has the fee with the sponsor's signatures.
+func (c *Client) Sponsor(ctx context.Context, d *Draft, in Intent) (*Built, error) {
+	parameters, err := c.Parameters(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	rate, err := c.FeeRate(ctx, parameters.Height)
+	if err != nil {
+		return nil, err
+	}
+	b := &Built{Draft: d, Parameters: parameters.Value, FeeRate: rate.Value, Height: parameters.Height}
+	if err := c.sponsor(ctx, b, in); err != nil {
+		return nil, err
+	}
+	if b.Fee, err = b.FeeCeiling(b.Parameters, b.FeeRate); err != nil {
+		return nil, err
+	}
+	if in.MaxFee != nil && b.Fee.Cmp(*in.MaxFee) > 0 {
+		return nil, fmt.Errorf("the fee is %s base units, above the maximum of %s", b.Fee, *in.MaxFee)
+	}
+	return b, nil
+}
+
+func (c *Client) sponsor(ctx context.Context, b *Built, in Intent) error {
+	account, carried, err := c.signingAccount(ctx, in.Sponsor, in.Known, b.Height)
+	if err != nil {
+		return fmt.Errorf("sponsor: %w", err)
+	}
+	s := ledger.Sponsor{Address: in.Sponsor, Policy: carried}
+	if in.MaxDeposit != nil {
+		s.MaxDeposit = *in.MaxDeposit
+	} else {
+		s.MaxDeposit = DepositCeiling(b.Parameters, b.decoded)
+		if carried != nil {
+			s.MaxDeposit, _ = s.MaxDeposit.Add(ledger.Units(b.Parameters.DepositAccount)) // far below 2^128
+		}
+	}
+	if in.MaxFee != nil {
+		s.MaxFee = *in.MaxFee
+		return b.AddSponsor(s, account.SigningAccount)
+	}
+	// As in WithFee: the fee counts the bytes that say the fee.
+	for {
+		if err := b.AddSponsor(s, account.SigningAccount); err != nil {
+			return err
+		}
+		fee, err := b.FeeCeiling(b.Parameters, headroom(b.Parameters, b.FeeRate))
+		if err != nil {
+			return err
+		}
+		if fee.Cmp(s.MaxFee) <= 0 {
+			return nil
+		}
+		s.MaxFee = fee
+	}
+}
+
+// signing is what a transaction needs to know of an account that signs it.
+type signing struct {
+	SigningAccount
+	sequence uint64
+}
+
+// signingAccount reads an account at a height; carried is the policy that the transaction must bring, nil when the ledger has it.
+func (c *Client) signingAccount(ctx context.Context, address crypto.Address, policies []crypto.Policy, height uint64) (s signing, carried []byte, err error) {
+	account, err := c.Account(ctx, address, height)
+	if err != nil {
+		return s, nil, err
+	}
+	policy, held := known(policies, account.Value.Policy)
+	switch {
+	case held:
+	case account.Present:
+		if policy, err = c.Policy(ctx, account.Value.Policy); err != nil {
+			return s, nil, err
+		}
+	default:
+		return s, nil, fmt.Errorf("%s has not signed before, and its policy is not given", address)
+	}
+	if !account.Present {
+		carried = policy.Encode()
+	}
+	return signing{SigningAccount{policy, account.Value.PolicyVersion}, account.Value.Sequence}, carried, nil
 }
 
 // NewSetPolicy makes the operation by which an account's policy becomes that of a signer, each key of which proves that it

@@ -172,7 +172,7 @@ func TestFeeIsExact(t *testing.T) {
 			Operations: []ledger.Operation{&ledger.Transfer{To: bob.Address(), Asset: pac, Amount: ledger.Units(1)}}}
 		raw, built := signed(t, c, in, s)
 		f, err := c.Send(soon(t), raw, built.Before)
-		if err != nil || f.Receipt.Fee != built.Fee || built.Body().MaxFee != built.Fee {
+		if err != nil || f.Receipt.Fee != built.Fee || built.Body().MaxFee.Cmp(built.Fee) < 0 {
 			t.Errorf("signer %d: %v, fee %s, computed %s, maximum %s", i, err, f.Receipt.Fee, built.Fee, built.Body().MaxFee)
 		}
 	}

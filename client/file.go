@@ -28,6 +28,7 @@ type draftFile struct {
 	ID        crypto.Hash  `json:"id"` // of the transaction, derived from network and body
 	Body      []byte       `json:"body"`
 	Signers   []fileSigner `json:"signers"`
+	Sponsor   *fileSponsor `json:"sponsor,omitempty"`
 	Before    *Mark        `json:"journal_before,omitempty"`
 	View      any          `json:"view,omitempty"` // for people only
 }
@@ -39,6 +40,14 @@ type fileSigner struct {
 	Signatures    []fileSignature `json:"signatures"`
 }
 
+// fileSponsor is a signer that pays. Its limits are base units of the fee asset, in decimal digits.
+type fileSponsor struct {
+	fileSigner
+	CarriesPolicy bool   `json:"carries_policy,omitempty"` // its account has no row yet
+	MaxFee        string `json:"max_fee"`
+	MaxDeposit    string `json:"max_deposit"`
+}
+
 type fileSignature struct {
 	Key       uint32 `json:"key"`
 	Signature []byte `json:"signature"`
@@ -48,11 +57,15 @@ type fileSignature struct {
 func (d *Draft) Encode(view any) ([]byte, error) {
 	f := draftFile{Format: fileFormat, Version: fileVersion, NetworkID: d.network.ID, ChainID: d.network.ChainID, ID: d.ID(), Body: d.body, Before: d.Before, View: view}
 	for i, a := range d.accounts {
-		s := fileSigner{Address: d.decoded.Signers[i].Address, Policy: a.Policy.Encode(), PolicyVersion: a.Version, Signatures: []fileSignature{}}
+		s := fileSigner{Address: d.Address(i), Policy: a.Policy.Encode(), PolicyVersion: a.Version, Signatures: []fileSignature{}}
 		for _, w := range d.witness {
 			if int(w.Signer) == i {
 				s.Signatures = append(s.Signatures, fileSignature{w.Key, w.Signature})
 			}
+		}
+		if i == len(d.decoded.Signers) {
+			f.Sponsor = &fileSponsor{s, d.sponsor.Policy != nil, d.sponsor.MaxFee.String(), d.sponsor.MaxDeposit.String()}
+			break
 		}
 		f.Signers = append(f.Signers, s)
 	}
@@ -107,11 +120,44 @@ func DecodeDraft(text []byte) (*Draft, error) {
 		if s.Address != d.decoded.Signers[i].Address {
 			return nil, fmt.Errorf("transaction file: signers[%d].address is %s, the body says %s", i, s.Address, d.decoded.Signers[i].Address)
 		}
-		for n, signature := range s.Signatures {
-			if err := d.Add(ledger.Witness{Signer: uint32(i), Key: signature.Key, Signature: signature.Signature}); err != nil {
-				return nil, fmt.Errorf("transaction file: signers[%d].signatures[%d]: %w", i, n, err)
-			}
+		if err := d.addSignatures(i, s); err != nil {
+			return nil, fmt.Errorf("transaction file: signers[%d].%w", i, err)
+		}
+	}
+	if f.Sponsor != nil {
+		if err := d.readSponsor(*f.Sponsor); err != nil {
+			return nil, fmt.Errorf("transaction file: sponsor.%w", err)
 		}
 	}
 	return d, nil
+}
+
+func (d *Draft) addSignatures(party int, s fileSigner) error {
+	for n, signature := range s.Signatures {
+		if err := d.Add(ledger.Witness{Signer: uint32(party), Key: signature.Key, Signature: signature.Signature}); err != nil {
+			return fmt.Errorf("signatures[%d]: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func (d *Draft) readSponsor(f fileSponsor) (err error) {
+	s := ledger.Sponsor{Address: f.Address}
+	policy, err := crypto.DecodePolicy(f.Policy)
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	if f.CarriesPolicy {
+		s.Policy = f.Policy
+	}
+	if s.MaxFee, err = ledger.ParseAmount(f.MaxFee, 0); err != nil {
+		return fmt.Errorf("max_fee: %w", err)
+	}
+	if s.MaxDeposit, err = ledger.ParseAmount(f.MaxDeposit, 0); err != nil {
+		return fmt.Errorf("max_deposit: %w", err)
+	}
+	if err := d.AddSponsor(s, SigningAccount{policy, f.PolicyVersion}); err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
+	return d.addSignatures(len(d.decoded.Signers), f.fileSigner)
 }

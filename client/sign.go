@@ -59,8 +59,9 @@ func (k *Keys) Sign(index int, message []byte) ([]byte, error) {
 	return k.private[index].Sign(message)
 }
 
-// Draft is a transaction on its way to being signed: the body, for which network it is, and what the signers' accounts
-// ask for. It belongs to one goroutine.
+// Draft is a transaction on its way to being signed: the body, for which network it is, and what the accounts of its parties
+// ask for. The parties are the body's signers in their order and, behind them, the sponsor if there is one; it may be added
+// when the others have signed. A Draft belongs to one goroutine.
 type Draft struct {
 	// Before is kept in the file for [Client.Settle]. Use it from files of one's own only: a mark from behind the
 	// transaction would make it look dead.
@@ -69,11 +70,12 @@ type Draft struct {
 	network  ledger.Network // ChainID and ID
 	body     []byte
 	decoded  ledger.Body
-	accounts []SigningAccount
-	witness  []ledger.Witness // ascending by signer and key; each verifies
+	accounts []SigningAccount // of the parties
+	sponsor  *ledger.Sponsor  // nil: there is none
+	witness  []ledger.Witness // ascending by party and key; each verifies
 }
 
-// SigningAccount is what a signer's account asks for.
+// SigningAccount is what a party's account asks for.
 type SigningAccount struct {
 	Policy  crypto.Policy // in force
 	Version uint32        // of the policy; the signatures cover it
@@ -89,15 +91,104 @@ func NewDraft(network ledger.Network, body []byte, accounts []SigningAccount) (*
 		return nil, fmt.Errorf("%d policies for %d signers", len(accounts), len(decoded.Signers))
 	}
 	for i, s := range decoded.Signers {
-		hash := accounts[i].Policy.Hash()
-		if s.Policy != nil && crypto.DomainAddress.Hash(s.Policy) != hash {
-			return nil, fmt.Errorf("signer %d: the body carries another policy than the one it is to be signed by", i)
-		}
-		if accounts[i].Version == 0 && crypto.Hash(s.Address) != hash {
-			return nil, fmt.Errorf("signer %d: policy %s is not the one that %s began with", i, hash, s.Address)
+		if err := accounts[i].fits(s.Address, s.Policy); err != nil {
+			return nil, fmt.Errorf("signer %d: %w", i, err)
 		}
 	}
 	return &Draft{network: network, body: body, decoded: *decoded, accounts: accounts}, nil
+}
+
+// fits tells whether a policy can be the one of an address, and is the one that the transaction carries, if it does.
+func (a SigningAccount) fits(address crypto.Address, carried []byte) error {
+	hash := a.Policy.Hash()
+	if carried != nil && crypto.DomainAddress.Hash(carried) != hash {
+		return fmt.Errorf("the transaction carries another policy of %s than the one it is to be signed by", address)
+	}
+	if a.Version == 0 && crypto.Hash(address) != hash {
+		return fmt.Errorf("policy %s is not the one that %s began with", hash, address)
+	}
+	return nil
+}
+
+// AddSponsor makes an account pay the fee and the deposits in the signers' place. What the signers have signed stays: they
+// do not sign over the sponsor, it signs over their body. A sponsor that was there before goes, with its signatures.
+// s.Policy is needed when the account has no row yet.
+func (d *Draft) AddSponsor(s ledger.Sponsor, account SigningAccount) error {
+	for i, signer := range d.decoded.Signers {
+		if signer.Address == s.Address {
+			return fmt.Errorf("%s signs the transaction as signer %d: it cannot be the sponsor too", s.Address, i)
+		}
+	}
+	if err := account.fits(s.Address, s.Policy); err != nil {
+		return fmt.Errorf("sponsor: %w", err)
+	}
+	n := len(d.decoded.Signers)
+	d.sponsor = &s
+	d.accounts = append(slices.Clone(d.accounts[:n]), account)
+	d.witness = slices.DeleteFunc(slices.Clone(d.witness), func(w ledger.Witness) bool { return int(w.Signer) >= n })
+	return nil
+}
+
+// Sponsor returns who pays in the signers' place; nil when nobody does. It must not be changed.
+func (d *Draft) Sponsor() *ledger.Sponsor { return d.sponsor }
+
+// Address returns the address of a party.
+func (d *Draft) Address(party int) crypto.Address {
+	if party == len(d.decoded.Signers) && d.sponsor != nil {
+		return d.sponsor.Address
+	}
+	return d.decoded.Signers[party].Address
+}
+
+// Payer returns the account that pays the fee and the deposits.
+func (d *Draft) Payer() crypto.Address {
+	if d.sponsor != nil {
+		return d.sponsor.Address
+	}
+	return d.decoded.Payer()
+}
+
+// Merge adds the signatures that another draft of the same transaction has, and its sponsor if this one has none. Superfluous
+// signatures, which the ledger would refuse, are dropped. An error leaves the draft as it was.
+func (d *Draft) Merge(other *Draft) error {
+	if d.network != other.network {
+		return fmt.Errorf("they are for different networks: %s (%s) and %s (%s)", d.network.ID, d.network.ChainID, other.network.ID, other.network.ChainID)
+	}
+	if !bytes.Equal(d.body, other.body) {
+		return fmt.Errorf("they are different transactions: %s and %s", d.ID(), other.ID())
+	}
+	n := len(d.decoded.Signers)
+	for i := range n {
+		ours, theirs := d.accounts[i], other.accounts[i]
+		if ours.Version != theirs.Version || !ours.Policy.Equal(theirs.Policy) {
+			return fmt.Errorf("they name different policies of %s, version %d and version %d: one of the files is from before the account's policy changed",
+				d.Address(i), ours.Version, theirs.Version)
+		}
+	}
+	merged := *d
+	merged.witness = slices.Clone(d.witness)
+	if other.sponsor != nil {
+		switch {
+		case merged.sponsor == nil:
+			if err := merged.AddSponsor(*other.sponsor, other.accounts[n]); err != nil {
+				return err
+			}
+		case !bytes.Equal(merged.preimage(n), other.preimage(n)):
+			return fmt.Errorf("they have different sponsors, limits or policies of the sponsor: %s and %s", merged.sponsor.Address, other.sponsor.Address)
+		}
+	}
+	for _, w := range other.witness {
+		if !slices.ContainsFunc(merged.witness, func(own ledger.Witness) bool { return own.Signer == w.Signer && own.Key == w.Key }) {
+			if err := merged.Add(w); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range merged.accounts {
+		merged.drop(i)
+	}
+	*d = merged
+	return nil
 }
 
 // Network returns the network that the transaction is for.
@@ -109,7 +200,7 @@ func (d *Draft) Body() ledger.Body { return d.decoded }
 // BodyBytes returns the bytes of the body. They must not be changed.
 func (d *Draft) BodyBytes() []byte { return d.body }
 
-// Accounts returns what the signers' accounts ask for. It must not be changed.
+// Accounts returns what the accounts of the parties ask for, the sponsor's behind the signers'. It must not be changed.
 func (d *Draft) Accounts() []SigningAccount { return d.accounts }
 
 // Witnesses returns the signatures so far. They must not be changed.
@@ -118,8 +209,11 @@ func (d *Draft) Witnesses() []ledger.Witness { return d.witness }
 // ID returns the transaction's id, which no signature changes.
 func (d *Draft) ID() crypto.Hash { return ledger.BodyID(d.network.ID, d.body) }
 
-// preimage is what the keys of a signer sign.
+// preimage is what the keys of a party sign.
 func (d *Draft) preimage(signer int) []byte {
+	if signer == len(d.decoded.Signers) {
+		return ledger.SponsorPreimage(d.network.ID, d.body, d.sponsor, d.accounts[signer].Version)
+	}
 	return ledger.Preimage(d.network.ID, d.body, d.accounts[signer].Version)
 }
 
@@ -136,28 +230,44 @@ func (d *Draft) weight(signer int) (sum, lightest uint64) {
 	return sum, lightest
 }
 
-// need is the weight that the signatures of a signer must have.
-func (d *Draft) need(signer int) uint64 {
+// Need returns the weight that the signatures of a party must have: its policy's threshold, or the one for changes where an
+// operation of its asks for that.
+func (d *Draft) Need(signer int) uint64 {
 	return uint64(d.decoded.NeedOf(uint32(signer), d.accounts[signer].Policy))
 }
 
-// Missing returns how much weight each signer's signatures lack; all zeros for a complete draft.
+// Missing returns how much weight each party's signatures lack; all zeros for a complete draft.
 func (d *Draft) Missing() []uint64 {
 	missing := make([]uint64, len(d.accounts))
 	for i := range d.accounts {
-		if sum, _ := d.weight(i); sum < d.need(i) {
-			missing[i] = d.need(i) - sum
+		if sum, _ := d.weight(i); sum < d.Need(i) {
+			missing[i] = d.Need(i) - sum
 		}
 	}
 	return missing
 }
 
-// Complete tells whether every signer's threshold is reached.
+// Complete tells whether what every party needs is reached.
 func (d *Draft) Complete() bool { return slices.Max(d.Missing()) == 0 }
 
-// Sign adds the signatures of every key that the signer holds and that is still needed, the heaviest first, since the
-// ledger refuses superfluous ones. It returns how many it added. An error leaves the draft as it was.
+// Sign adds the signatures of every key that the signer holds and that is still needed, for whichever party, the heaviest
+// first, since the ledger refuses superfluous ones. It returns how many it added. An error leaves the draft as it was.
 func (d *Draft) Sign(s Signer) (added int, err error) {
+	before := slices.Clone(d.witness)
+	for party := range d.accounts {
+		n, err := d.SignAs(party, s)
+		if err != nil {
+			d.witness = before
+			return 0, err
+		}
+		added += n
+	}
+	return added, nil
+}
+
+// SignAs is [Draft.Sign] for one party: who sponsors a transaction need not agree to it with a key that is also one of its
+// sender's.
+func (d *Draft) SignAs(party int, s Signer) (added int, err error) {
 	before := slices.Clone(d.witness)
 	defer func() {
 		if err != nil {
@@ -165,33 +275,31 @@ func (d *Draft) Sign(s Signer) (added int, err error) {
 		}
 	}()
 	held := s.Policy().Keys
-	for i, a := range d.accounts {
-		order := make([]int, len(a.Policy.Keys))
-		for k := range order {
-			order[k] = k
-		}
-		slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(a.Policy.Keys[y].Weight, a.Policy.Keys[x].Weight) })
-		for _, k := range order {
-			if sum, _ := d.weight(i); sum >= d.need(i) {
-				break
-			}
-			key := a.Policy.Keys[k]
-			own := slices.IndexFunc(held, func(h crypto.Key) bool { return h.Scheme == key.Scheme && bytes.Equal(h.Public, key.Public) })
-			if own < 0 || slices.ContainsFunc(d.witness, func(w ledger.Witness) bool { return int(w.Signer) == i && int(w.Key) == k }) {
-				continue
-			}
-			signature, err := s.Sign(own, d.preimage(i))
-			if err != nil {
-				return added, fmt.Errorf("signing for %s: %w", d.decoded.Signers[i].Address, err)
-			}
-			if err := d.Add(ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: signature}); err != nil {
-				return added, err
-			}
-			added++
-		}
-		// A heavy signature may have made an earlier, light one superfluous; the ledger would refuse the transaction.
-		d.drop(i)
+	keys := d.accounts[party].Policy.Keys
+	order := make([]int, len(keys))
+	for k := range order {
+		order[k] = k
 	}
+	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(keys[y].Weight, keys[x].Weight) })
+	for _, k := range order {
+		if sum, _ := d.weight(party); sum >= d.Need(party) {
+			break
+		}
+		own := slices.IndexFunc(held, func(h crypto.Key) bool { return h.Scheme == keys[k].Scheme && bytes.Equal(h.Public, keys[k].Public) })
+		if own < 0 || slices.ContainsFunc(d.witness, func(w ledger.Witness) bool { return int(w.Signer) == party && int(w.Key) == k }) {
+			continue
+		}
+		signature, err := s.Sign(own, d.preimage(party))
+		if err != nil {
+			return added, fmt.Errorf("signing for %s: %w", d.Address(party), err)
+		}
+		if err := d.Add(ledger.Witness{Signer: uint32(party), Key: uint32(k), Signature: signature}); err != nil {
+			return added, err
+		}
+		added++
+	}
+	// A heavy signature may have made an earlier, light one superfluous; the ledger would refuse the transaction.
+	d.drop(party)
 	return added, nil
 }
 
@@ -199,7 +307,7 @@ func (d *Draft) Sign(s Signer) (added int, err error) {
 func (d *Draft) drop(signer int) {
 	for {
 		sum, lightest := d.weight(signer)
-		if sum-lightest < d.need(signer) {
+		if sum-lightest < d.Need(signer) {
 			return
 		}
 		i := slices.IndexFunc(d.witness, func(w ledger.Witness) bool {
@@ -236,11 +344,10 @@ var ErrIncomplete = errors.New("signatures are missing")
 func (d *Draft) Raw() ([]byte, error) {
 	for i, missing := range d.Missing() {
 		if missing != 0 {
-			return nil, fmt.Errorf("%w: those for %s reach %d of the threshold %d", ErrIncomplete, d.decoded.Signers[i].Address,
-				d.need(i)-missing, d.need(i))
+			return nil, fmt.Errorf("%w: those for %s have the weight %d of %d", ErrIncomplete, d.Address(i), d.Need(i)-missing, d.Need(i))
 		}
 	}
-	raw := ledger.Assemble(d.body, d.witness, nil)
+	raw := ledger.Assemble(d.body, d.witness, d.sponsor)
 	if _, err := ledger.Decode(raw); err != nil {
 		return nil, fmt.Errorf("the assembled transaction: %w", err)
 	}
@@ -251,6 +358,16 @@ func (d *Draft) Raw() ([]byte, error) {
 // each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost. A passkey
 // of a browser, whose signatures have no fixed size, counts with the longest.
 func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts []SigningAccount) (ledger.Amount, error) {
+	return feeCeiling(p, rate, body, accounts, nil)
+}
+
+// FeeCeiling returns the fee of the draft once all parties have signed, as the function of this name.
+func (d *Draft) FeeCeiling(p ledger.Parameters, rate ledger.FeeRate) (ledger.Amount, error) {
+	return feeCeiling(p, rate, d.body, d.accounts, d.sponsor)
+}
+
+// feeCeiling is [FeeCeiling] with a sponsor, whose account is then the last one.
+func feeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts []SigningAccount, sponsor *ledger.Sponsor) (ledger.Amount, error) {
 	decoded, err := ledger.DecodeBody(body)
 	if err != nil {
 		return ledger.Amount{}, err
@@ -298,6 +415,11 @@ func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 			return ledger.Amount{}, fmt.Errorf("policy of signer %d: %w", i, err)
 		}
 	}
+	if sponsor != nil {
+		if err := brought(sponsor.Policy, 1); err != nil {
+			return ledger.Amount{}, fmt.Errorf("policy of the sponsor: %w", err)
+		}
+	}
 	for i, op := range decoded.Operations {
 		var policy []byte
 		switch o := op.(type) {
@@ -310,7 +432,7 @@ func FeeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 			return ledger.Amount{}, fmt.Errorf("policy of operation %d: %w", i, err)
 		}
 	}
-	raw := ledger.Assemble(body, witnesses, nil)
+	raw := ledger.Assemble(body, witnesses, sponsor)
 	if len(raw) > int(p.MaxTxBytes) {
 		return ledger.Amount{}, fmt.Errorf("the transaction would have %d bytes, this network takes %d: split its operations", len(raw), p.MaxTxBytes)
 	}

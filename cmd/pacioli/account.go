@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
 // An account and the key that signs for it are two things: the account keeps its address when its policy changes. The
@@ -24,21 +26,24 @@ import (
 type payer struct {
 	address crypto.Address
 	known   []crypto.Policy // policies of keys of this home that the account may have
-	key     string          // the key that signs, when the user has named it
+	keys    []string        // the keys that sign, when the user has named them
 }
 
-func keyFlag(f *pflag.FlagSet, key *string) {
-	f.StringVar(key, "key", "", "key that signs (default: the one of this home that the account's policy asks for)")
+func keyFlag(f *pflag.FlagSet, keys *[]string) {
+	f.StringSliceVar(keys, "key", nil, "NAME[,NAME] of the keys that sign (default: those of this home that the account's policy asks for)")
 }
 
 // payer reads what --from and --key say.
-func (c *cli) payer(from, key string) (payer, error) {
-	address, err := c.account("--from", from)
+func (c *cli) payer(from string, keys []string) (payer, error) { return c.party("--from", from, keys) }
+
+// party reads which account acts, and with which keys. flag says in errors where the account was given.
+func (c *cli) party(flag, account string, keys []string) (payer, error) {
+	address, err := c.account(flag, account)
 	if err != nil {
 		return payer{}, err
 	}
-	p := payer{address: address, key: key}
-	if key != "" {
+	p := payer{address: address, keys: keys}
+	for _, key := range keys {
 		if _, err := c.key(key); err != nil {
 			return p, fmt.Errorf("--key: %w", err)
 		}
@@ -60,21 +65,36 @@ func (c *cli) usableKeys() ([]keystore.Info, error) {
 	return slices.DeleteFunc(infos, func(k keystore.Info) bool { return k.Err != nil }), err
 }
 
-// keyFor chooses the key that signs for an account with a policy.
-func (c *cli) keyFor(p payer, account client.SigningAccount) (string, error) {
-	if p.key != "" {
-		return p.key, nil
+// keysFor chooses the keys that sign for an account with a policy: those that were named, else the one with just that
+// policy, else all that have a key of it.
+func (c *cli) keysFor(p payer, account client.SigningAccount) ([]string, error) {
+	if len(p.keys) > 0 {
+		return p.keys, nil
 	}
 	infos, err := c.usableKeys()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	hash := account.Policy.Hash()
 	if i := slices.IndexFunc(infos, func(k keystore.Info) bool { return k.Policy.Hash() == hash }); i >= 0 {
-		return infos[i].Name, nil
+		return []string{infos[i].Name}, nil
 	}
-	return "", &problem{err: fmt.Errorf("no key of this home signs for %s: its policy has version %d and hash %s", p.address, account.Version, hash), name: "key_not_found",
-		hint: "pacioli account show " + p.address.String() + " shows which keys it asks for; --key names one, pacioli tx build and tx sign take several"}
+	var names []string
+	for _, k := range infos {
+		if slices.ContainsFunc(k.Policy.Keys, func(key crypto.Key) bool { return indexOfKey(account.Policy, key) >= 0 }) {
+			names = append(names, k.Name)
+		}
+	}
+	if names == nil {
+		return nil, &problem{err: fmt.Errorf("no key of this home signs for %s: its policy has version %d and hash %s", p.address, account.Version, hash), name: "key_not_found",
+			hint: "pacioli account show " + p.address.String() + " shows which keys it asks for; --out FILE writes the transaction for others to sign with pacioli tx sign"}
+	}
+	return names, nil
+}
+
+// indexOfKey returns which key of a policy one is, whatever it weighs; -1: none.
+func indexOfKey(p crypto.Policy, key crypto.Key) int {
+	return slices.IndexFunc(p.Keys, func(k crypto.Key) bool { return k.Scheme == key.Scheme && bytes.Equal(k.Public, key.Public) })
 }
 
 func (c *cli) accountCommand() *cobra.Command {
@@ -176,7 +196,8 @@ func (c *cli) showAccount(ctx context.Context, b provenBooks, address crypto.Add
 }
 
 func (c *cli) accountRotate() *cobra.Command {
-	var from, key, to string
+	var from, to string
+	var keys []string
 	var s sendFlags
 	cmd := &cobra.Command{
 		Use: "rotate --from KEY|ADDRESS --to-key NEWKEY", Short: "Have another key sign for an account; its address stays", Args: args(),
@@ -194,7 +215,7 @@ Doing it again when it is done changes nothing. JSON: as pacioli pay, or as paci
 			if err := s.check(); err != nil {
 				return err
 			}
-			p, err := c.payer(from, key)
+			p, err := c.payer(from, keys)
 			if err != nil {
 				return err
 			}
@@ -234,15 +255,16 @@ Doing it again when it is done changes nothing. JSON: as pacioli pay, or as paci
 				if err != nil {
 					return err
 				}
-				return c.carryOut(ctx, b, p, op, s)
+				return c.perform(ctx, b, request{[]payer{p}, []ledger.Operation{op}, s})
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "account whose key changes: a key of this home, or an address")
-	keyFlag(f, &key)
+	keyFlag(f, &keys)
 	f.StringVar(&to, "to-key", "", "key of this home that signs from then on")
 	f.DurationVar(&s.validFor, "valid-for", 0, "after which the transaction is dead (default 5m)")
+	s.addPaying(cmd)
 	s.addWait(cmd)
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagRequired("to-key")

@@ -15,14 +15,15 @@ import (
 
 // assetFlags describe a new asset.
 type assetFlags struct {
-	from, key, maxSupply, metadata string
-	scale                          uint32
+	from, maxSupply, metadata string
+	keys                      []string
+	scale                     uint32
 }
 
 func (a *assetFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&a.from, "from", "", "account that becomes the issuer: a key of this home, or an address")
-	keyFlag(f, &a.key)
+	keyFlag(f, &a.keys)
 	f.Uint32Var(&a.scale, "scale", 2, "decimals, 0 to 18, fixed for ever")
 	f.StringVar(&a.maxSupply, "max-supply", "", "the most that may ever be issued, in decimals")
 	f.StringVar(&a.metadata, "metadata-sha256", "", "SHA-256 of a document about the asset, in hex")
@@ -82,12 +83,12 @@ JSON: as pacioli pay.`,
 			if err != nil {
 				return err
 			}
-			from, err := c.payer(a.from, a.key)
+			from, err := c.payer(a.from, a.keys)
 			if err != nil {
 				return err
 			}
 			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
-				if err := c.carryOut(ctx, b, from, op, s); err != nil {
+				if err := c.perform(ctx, b, request{[]payer{from}, []ledger.Operation{op}, s}); err != nil {
 					return err
 				}
 				c.remember(op.Code)

@@ -81,7 +81,6 @@ JSON: as pacioli pay.`,
 // buildFlags say how a transaction is built.
 type buildFlags struct {
 	send       sendFlags
-	out        string
 	offline    bool
 	number     uint64
 	validUntil string
@@ -89,10 +88,10 @@ type buildFlags struct {
 
 func (f *buildFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.out, "out", "", "file to write; it must not exist")
 	flags.StringVar(&f.send.nonce, "nonce", "", "32 hex digits or a UUID (default random)")
 	flags.BoolVar(&f.send.sequence, "sequence", false, "use the account's next sequence in place of a nonce: for signing that takes its time")
-	flags.DurationVar(&f.send.validFor, "valid-for", 0, "after which it is dead (default 5m, with --sequence never)")
+	flags.DurationVar(&f.send.validFor, "valid-for", 0, "after which it is dead (default as long as a nonce allows, with --sequence never)")
+	f.send.addPaying(cmd)
 	flags.BoolVar(&f.offline, "offline", false, "ask no node: take assets and parameters from the genesis file; needs --sequence-number or --valid-until")
 	flags.Uint64Var(&f.number, "sequence-number", 0, "offline: the account's sequence to use, from 1")
 	flags.StringVar(&f.validUntil, "valid-until", "", "offline: time after which it is dead, as 2026-01-31T12:00:00Z; needed with a nonce, at most the replay window ahead")
@@ -140,7 +139,7 @@ func (c *cli) txBuildAsset() *cobra.Command {
 				return err
 			}
 			return c.build(cmd.Context(), f, func(context.Context, books) (payer, ledger.Operation, error) {
-				from, err := c.payer(a.from, a.key)
+				from, err := c.payer(a.from, a.keys)
 				return from, op, err
 			})
 		},
@@ -156,9 +155,6 @@ func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Con
 	if err := f.send.check(); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(f.out); err == nil {
-		return usage("--out %s exists", f.out)
-	}
 	if f.offline {
 		b, err := c.genesis()
 		if err != nil {
@@ -172,7 +168,7 @@ func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Con
 		if err != nil {
 			return err
 		}
-		return c.writeDraft(ctx, b, d, f.out)
+		return c.writeDraft(ctx, b, d, f.send.out)
 	}
 	if f.number != 0 || f.validUntil != "" {
 		return usage("--sequence-number and --valid-until belong to --offline; use --sequence and --valid-for")
@@ -182,20 +178,7 @@ func (c *cli) build(ctx context.Context, f buildFlags, what func(ctx context.Con
 		if err != nil {
 			return err
 		}
-		in := client.Intent{Signers: []crypto.Address{from.address}, Known: from.known, Operations: []ledger.Operation{op},
-			Sequence: f.send.sequence, ValidFor: f.send.validFor}
-		if f.send.nonce != "" {
-			nonce, err := id128("--nonce", f.send.nonce)
-			if err != nil {
-				return err
-			}
-			in.Nonce = &nonce
-		}
-		built, err := b.Build(ctx, in)
-		if err != nil {
-			return err
-		}
-		return c.writeDraft(ctx, b, built.Draft, f.out)
+		return c.perform(ctx, b, request{[]payer{from}, []ledger.Operation{op}, f.send})
 	})
 }
 
@@ -218,6 +201,8 @@ func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, f
 		body.ValidUntil = uint64(until.Unix())
 	}
 	switch {
+	case f.send.sponsor != "":
+		return nil, usage("--sponsor needs a node; tx sponsor adds one to a file")
 	case f.number == 0 && f.validUntil == "":
 		return nil, usage("--offline needs --sequence-number, or --valid-until for a nonce")
 	case f.number != 0 && f.send.nonce != "":
@@ -240,7 +225,17 @@ func (c *cli) buildOffline(ctx context.Context, b *genesisBooks, f buildFlags, f
 	if err != nil {
 		return nil, err
 	}
-	body.MaxDeposit = client.DepositCeiling(parameters, body)
+	in, _, err := c.intent(ctx, b, request{[]payer{from}, []ledger.Operation{op}, sendFlags{feeGranter: f.send.feeGranter, maxFee: f.send.maxFee, maxDeposit: f.send.maxDeposit}})
+	if err != nil {
+		return nil, err
+	}
+	body.FeeGranter, body.MaxDeposit = in.FeeGranter, client.DepositCeiling(parameters, body)
+	if in.MaxDeposit != nil {
+		body.MaxDeposit = *in.MaxDeposit
+	}
+	if in.MaxFee != nil {
+		body.MaxFee = *in.MaxFee
+	}
 	accounts := []client.SigningAccount{{Policy: policy}}
 	encoded, err := client.WithFee(parameters, rate, body, accounts)
 	if err != nil {
@@ -261,7 +256,7 @@ type signedView struct {
 	Address       crypto.Address `json:"address"`
 	PolicyVersion uint32         `json:"policy_version"`
 	Weight        uint64         `json:"weight"` // of the signatures so far
-	Threshold     uint32         `json:"threshold"`
+	Threshold     uint64         `json:"threshold"` // that the weight has to reach
 	Keys          []signedKey    `json:"keys"`
 }
 
@@ -274,7 +269,7 @@ func (c *cli) showDraft(ctx context.Context, b books, d *client.Draft, file stri
 	r := draftResult{File: file, Transaction: c.view(ctx, b, d.Network(), d.ID(), d.Body()), Complete: d.Complete()}
 	missing := d.Missing()
 	for i, a := range d.Accounts() {
-		v := signedView{Address: d.Body().Signers[i].Address, PolicyVersion: a.Version, Threshold: a.Policy.Threshold, Weight: uint64(a.Policy.Threshold) - missing[i]}
+		v := signedView{Address: d.Address(i), PolicyVersion: a.Version, Threshold: d.Need(i), Weight: d.Need(i) - missing[i]}
 		for k, key := range keyViews(a.Policy) {
 			signed := false
 			for _, w := range d.Witnesses() {
@@ -301,8 +296,8 @@ func (r draftResult) text(w io.Writer) {
 			}
 			fmt.Fprintf(w, "key\t%s %s: %s\n", k.Scheme, public, state)
 		}
-		if s.Weight < uint64(s.Threshold) {
-			fmt.Fprintf(w, "missing\tsignatures of weight %d for %s\n", uint64(s.Threshold)-s.Weight, s.Address)
+		if s.Weight < s.Threshold {
+			fmt.Fprintf(w, "missing\tsignatures of weight %d for %s\n", s.Threshold-s.Weight, s.Address)
 		}
 	}
 }
@@ -368,7 +363,8 @@ JSON: file, complete, signatures, transaction: id, chain_id, network_id, signers
 }
 
 func (c *cli) txSign() *cobra.Command {
-	var key, out string
+	var keys []string
+	var out string
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "sign FILE --key NAME", Short: "Sign a transaction file, offline", Args: args("FILE"),
@@ -396,13 +392,13 @@ JSON: as tx inspect.`,
 			if err := c.confirm(yes, "Sign this?"); err != nil {
 				return err
 			}
-			if err := c.sign(d, key); err != nil {
+			if err := c.sign(d, anyParty, keys...); err != nil {
 				return err
 			}
 			return c.writeDraft(ctx, b, d, out)
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "key of this home that signs")
+	cmd.Flags().StringSliceVar(&keys, "key", nil, "NAME[,NAME] of the keys of this home that sign")
 	cmd.Flags().StringVar(&out, "out", "", "file to write (default: replace FILE)")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	_ = cmd.MarkFlagRequired("key")

@@ -1,0 +1,443 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/crypto/keystore"
+	"github.com/pacioli-ledger/pacioli/ledger"
+)
+
+// sendFlags are those of every command that sends a transaction: how it is protected from replay, who pays for it and at
+// most what, whether it is sent or written to a file, and how long to wait for it.
+type sendFlags struct {
+	nonce    string
+	sequence bool
+	validFor time.Duration
+
+	sponsor, feeGranter string
+	maxFee, maxDeposit  string // decimals of the fee asset
+	out                 string // file to write instead of sending
+
+	noWait  bool
+	timeout time.Duration
+}
+
+func (s *sendFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.nonce, "nonce", "", "32 hex digits or a UUID that make this idempotent: the same again sends the same bytes")
+	f.BoolVar(&s.sequence, "sequence", false, "use the next sequence of each account in place of a nonce: for signing that takes its time")
+	f.DurationVar(&s.validFor, "valid-for", 0, "after which the transaction is dead (default 5m; with --out as long as a nonce allows; with --sequence never)")
+	s.addPaying(cmd)
+	s.addWait(cmd)
+}
+
+// addPaying adds the flags for who pays, at most what, and for writing a file instead.
+func (s *sendFlags) addPaying(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.out, "out", "", "write the transaction, unsigned, to this file instead of sending it: tx sign, tx merge and tx broadcast go on")
+	f.StringVar(&s.sponsor, "sponsor", "", "account that pays the fee and deposits instead, and signs too")
+	f.StringVar(&s.feeGranter, "fee-granter", "", "account that pays the fee and deposits under a grant for fees to the first signer")
+	f.StringVar(&s.maxFee, "max-fee", "", "most that the fee may be, in decimals of the fee asset (default: what it costs now, or twice that where fees adapt)")
+	f.StringVar(&s.maxDeposit, "max-deposit", "", "most that deposits for new rows may be, in decimals of the fee asset (default: as many as it could open)")
+}
+
+func (s *sendFlags) addWait(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.noWait, "no-wait", false, "end once a node has taken the transaction, which is no promise")
+	cmd.Flags().DurationVar(&s.timeout, "timeout", time.Minute, "how long to wait for finality before the outcome is called unknown")
+}
+
+func (s sendFlags) check() error {
+	switch {
+	case s.sequence && s.nonce != "":
+		return usage("--sequence and --nonce exclude each other")
+	case s.validFor < 0:
+		return usage("--valid-for %s: want more than 0", s.validFor)
+	case s.timeout <= 0:
+		return usage("--timeout %s: want more than 0", s.timeout)
+	case s.sponsor != "" && s.feeGranter != "":
+		return usage("--sponsor and --fee-granter exclude each other")
+	case s.out != "" && s.noWait:
+		return usage("--out sends nothing, so --no-wait says nothing")
+	}
+	return s.checkOut()
+}
+
+// checkOut keeps a file that is there from being lost.
+func (s sendFlags) checkOut() error {
+	if s.out == "" {
+		return nil
+	}
+	if _, err := os.Lstat(s.out); err == nil {
+		return usage("--out %s exists", s.out)
+	}
+	return nil
+}
+
+// online runs a command against the network, for at most its timeout.
+func (c *cli) online(ctx context.Context, s sendFlags, do func(ctx context.Context, b provenBooks) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	cl, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return do(ctx, provenBooks{cl})
+}
+
+// request is one transaction that a command wants.
+type request struct {
+	signers    []payer // operations name them by their index; the first one pays, unless the flags name another
+	operations []ledger.Operation
+	send       sendFlags
+}
+
+// perform is the way of every command that changes something: it builds the transaction that is asked for, has the keys of
+// this home sign it, sends it, waits until it is final and shows it; with --out it writes it to a file instead, unsigned. With
+// a nonce that was used before it takes up the earlier attempt. What is about to be sent is on the disk before: a crash at
+// any point leaves a file that can be sent again.
+//
+// Call it within [cli.online], after sendFlags.check.
+func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
+	in, sponsor, err := c.intent(ctx, b, r)
+	if err != nil {
+		return err
+	}
+	if r.send.out != "" {
+		built, err := b.Build(ctx, in)
+		if err != nil {
+			return err
+		}
+		return c.writeDraft(ctx, b, built.Draft, r.send.out)
+	}
+	nonce := *in.Nonce
+	idempotent := r.send.nonce != ""
+	path := filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the outbox: %w", err)
+	}
+	if idempotent || r.send.sequence {
+		locks := []byte{nonce[0]}
+		if r.send.sequence {
+			locks = nil
+			for _, s := range r.signers {
+				locks = append(locks, s.address[0])
+			}
+		}
+		slices.Sort(locks) // the same order in every process, or two could wait for each other
+		for _, which := range slices.Compact(locks) {
+			release, err := c.lockOutbox(ctx, which)
+			if err != nil {
+				return err
+			}
+			defer release()
+		}
+	}
+	if idempotent {
+		earlier, err := c.outbox(path)
+		if err != nil {
+			return err
+		}
+		if earlier != nil {
+			if err := c.same(earlier, b.network(), r, nonce); err != nil {
+				return err
+			}
+			c.say("sending transaction %s again", earlier.ID())
+			err := c.deliver(ctx, b, earlier, r.send)
+			if _, dead := errors.AsType[*client.Dead](err); !dead {
+				return err
+			}
+			c.say("the earlier attempt did not take effect and never will: making it anew")
+		}
+	}
+	built, err := b.Build(ctx, in)
+	if err != nil {
+		return err
+	}
+	built.Draft.Before = &built.Before
+	parties := r.signers
+	if sponsor != nil {
+		parties = append(slices.Clone(parties), *sponsor)
+	}
+	for i, p := range parties {
+		keys, err := c.keysFor(p, built.Accounts()[i])
+		if err != nil {
+			return err
+		}
+		if err := c.sign(built.Draft, i, keys...); err != nil {
+			return err
+		}
+	}
+	if _, err := built.Raw(); err != nil {
+		return &problem{err: err, name: "incomplete", hint: "nothing was sent; --out FILE writes the transaction, for others to sign with pacioli tx sign"}
+	}
+	content, err := built.Draft.Encode(c.view(ctx, b, b.network(), built.ID(), built.Body()))
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path, content); err != nil {
+		return err
+	}
+	err = c.deliver(ctx, b, built.Draft, r.send)
+	switch o := describe(err); {
+	case err != nil && o.code == int(client.Uncertain):
+		return &problem{err: err, hint: fmt.Sprintf("ask before doing it again: pacioli tx show %s; or send the same bytes again, which is safe: pacioli tx broadcast %s", built.ID(), path)}
+	case !idempotent && !r.send.noWait:
+		if removeErr := os.Remove(path); removeErr != nil {
+			c.say("cannot remove %s, which is finished: %s", path, removeErr)
+		}
+	}
+	return err
+}
+
+// intent is what a request says to the client, and the sponsor, nil when there is none. Its nonce is set also where
+// sequences are used: it names the file in the outbox.
+func (c *cli) intent(ctx context.Context, b books, r request) (in client.Intent, sponsor *payer, err error) {
+	nonce, err := id128("--nonce", r.send.nonce)
+	if err != nil {
+		return in, nil, err
+	}
+	if r.send.nonce == "" {
+		rand.Read(nonce[:]) // never errs
+	}
+	in = client.Intent{Operations: r.operations, Sequence: r.send.sequence, Nonce: &nonce, ValidFor: r.send.validFor}
+	for _, s := range r.signers {
+		in.Signers = append(in.Signers, s.address)
+		in.Known = append(in.Known, s.known...)
+	}
+	if r.send.out != "" && in.ValidFor == 0 && !in.Sequence {
+		// Others are to sign: all the time that a nonce gives.
+		parameters, err := b.parameters(ctx)
+		if err != nil {
+			return in, nil, err
+		}
+		in.ValidFor = time.Duration(parameters.ReplayWindowSeconds) * time.Second
+		c.say("the signatures and tx broadcast have %s: --sequence gives them as long as they need", in.ValidFor)
+	}
+	if r.send.sponsor != "" {
+		p, err := c.party("--sponsor", r.send.sponsor, nil)
+		if err != nil {
+			return in, nil, err
+		}
+		sponsor, in.Sponsor, in.Known = &p, p.address, append(in.Known, p.known...)
+	}
+	if r.send.feeGranter != "" {
+		if in.FeeGranter, err = c.account("--fee-granter", r.send.feeGranter); err != nil {
+			return in, nil, err
+		}
+	}
+	if in.MaxFee, err = feeAmount(ctx, b, "--max-fee", r.send.maxFee); err != nil {
+		return in, nil, err
+	}
+	in.MaxDeposit, err = feeAmount(ctx, b, "--max-deposit", r.send.maxDeposit)
+	return in, sponsor, err
+}
+
+// feeAmount reads decimals of the fee asset; nil when there are none.
+func feeAmount(ctx context.Context, b books, flag, text string) (*ledger.Amount, error) {
+	if text == "" {
+		return nil, nil
+	}
+	parameters, err := b.parameters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	asset, err := b.asset(ctx, parameters.FeeAsset)
+	if err != nil {
+		return nil, err
+	}
+	a, err := ledger.ParseAmount(text, asset.Scale)
+	if err != nil {
+		return nil, usage("%s: %w (%s)", flag, err, asset.Code)
+	}
+	return &a, nil
+}
+
+// lockOutbox keeps two processes that are given one nonce at the same moment from both finding no earlier attempt, and
+// sending two transactions that differ in their times; and two that pay by sequence from taking the same one, in which case
+// equal payments would be one transaction. The lock is on one of 256 files, so that they do not pile up.
+func (c *cli) lockOutbox(ctx context.Context, which byte) (release func(), err error) {
+	path := filepath.Join(c.home, "outbox", fmt.Sprintf(".lock-%02x", which))
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the outbox: %w", err)
+	}
+	for waited := false; ; waited = true {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("locking the outbox: %w", err)
+		}
+		if !waited {
+			c.say("waiting for another process that sends from this outbox")
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, hinted(fmt.Errorf("another process holds %s: %w", path, ctx.Err()), "nothing was sent by this one; run it again")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// outbox reads an earlier attempt; nil when there is none.
+func (c *cli) outbox(path string) (*client.Draft, error) {
+	content, err := readFile(path, client.MaxDraftFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := client.DecodeDraft(content)
+	if err != nil {
+		return nil, hinted(fmt.Errorf("%s: %w", path, err), "this file is the record of an earlier attempt with this nonce: look at it before you remove it")
+	}
+	return d, nil
+}
+
+// same tells whether an earlier attempt does exactly what is asked for now. Who pays the fee, and at most how much, is no
+// part of that.
+func (c *cli) same(d *client.Draft, network ledger.Network, r request, nonce [16]byte) error {
+	body := d.Body()
+	differs := func(field string) error {
+		return &problem{err: fmt.Errorf("the nonce %x was used for another transaction, %s, with another %s", nonce, d.ID(), field), name: "nonce_reused",
+			hint: "pacioli tx show " + d.ID().String() + "; another payment needs another nonce"}
+	}
+	if d.Network().ID != network.ID {
+		return differs("network")
+	}
+	if len(body.Signers) != len(r.signers) {
+		return differs("number of signers")
+	}
+	for i, s := range body.Signers {
+		if s.Address != r.signers[i].address || s.Nonce != nonce {
+			return differs("sender")
+		}
+	}
+	if len(body.Operations) != len(r.operations) {
+		return differs("number of operations")
+	}
+	for i, now := range r.operations {
+		if body.Operations[i].Kind() != now.Kind() {
+			return differs("kind of operation")
+		}
+		old, okOld := body.Operations[i].(*ledger.Transfer)
+		now, okNow := now.(*ledger.Transfer)
+		if !okOld || !okNow {
+			continue
+		}
+		for _, f := range []struct {
+			name string
+			same bool
+		}{{"receiver", old.To == now.To}, {"asset", old.Asset == now.Asset}, {"amount", old.Amount == now.Amount}, {"memo", old.Memo == now.Memo}, {"reference", old.Reference == now.Reference}} {
+			if !f.same {
+				return differs(f.name)
+			}
+		}
+	}
+	// Whatever the operations are, their encoding decides.
+	ours := body
+	ours.Operations = r.operations
+	if !bytes.Equal(ours.Encode(), d.BodyBytes()) {
+		return differs("content")
+	}
+	return nil
+}
+
+// anyParty has [cli.sign] sign for every party whose policy has a key.
+const anyParty = -1
+
+// sign unlocks keys and signs with those that are needed, for one party of a draft or for all. That none of them has anything
+// to sign is an error.
+func (c *cli) sign(d *client.Draft, party int, keys ...string) error {
+	store, err := c.keys()
+	if err != nil {
+		return err
+	}
+	total := 0
+	for i, key := range keys {
+		if i > 0 && (d.Complete() || party != anyParty && d.Missing()[party] == 0) {
+			break
+		}
+		signer, err := c.unlock(store, key)
+		if err != nil {
+			return err
+		}
+		var added int
+		if party == anyParty {
+			added, err = d.Sign(signer)
+		} else {
+			added, err = d.SignAs(party, signer)
+		}
+		if err != nil {
+			return err
+		}
+		total += added
+	}
+	if total > 0 {
+		return nil
+	}
+	which := "key " + keys[0] + " has"
+	if len(keys) > 1 {
+		which = fmt.Sprintf("none of the %d keys has", len(keys))
+	}
+	return hinted(fmt.Errorf("%s nothing to sign in transaction %s", which, d.ID()), "its keys are in none of the signers' policies, or enough have signed already")
+}
+
+// unlock asks for the passphrase of a key and opens it.
+func (c *cli) unlock(store *keystore.Store, key string) (*keystore.Signer, error) {
+	passphrase, err := c.passphrase(false)
+	if err != nil {
+		return nil, err
+	}
+	return store.Unlock(key, passphrase)
+}
+
+// deliver sends a signed draft, waits for its end and shows it.
+func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sendFlags) error {
+	raw, err := d.Raw()
+	if err != nil {
+		return hinted(err, "pacioli tx sign adds signatures")
+	}
+	if s.noWait {
+		if _, err := b.Submit(ctx, raw); err != nil {
+			return err
+		}
+		v := c.view(ctx, b, b.network(), d.ID(), d.Body())
+		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations}
+		if err := c.print(r, r.text); err != nil {
+			return err
+		}
+		c.say("a node has taken it, which is no promise: pacioli tx show %s", d.ID())
+		return nil
+	}
+	from := client.Mark{}
+	if d.Before != nil {
+		from = *d.Before
+	}
+	f, err := b.Send(ctx, raw, from)
+	if err != nil {
+		return err
+	}
+	// The receipt is proven; showing it must not fail because the time to wait is over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return c.finish(ctx, b, f)
+}
