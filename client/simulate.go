@@ -41,13 +41,14 @@ func (c *Client) Simulate(ctx context.Context, raw []byte) (SimulationHint, erro
 
 // Rehearsal returns the bytes of the draft for [Client.Simulate], without one real signature: in the place of each that it
 // has, and of those that it still needs, stand zeros of the right size. Where a policy leaves open which keys sign, the
-// heaviest are taken; the size, and with it the fee, may then be another in the end.
+// heaviest are taken; the size, and with it the fee, may then be another in the end. So it is with signatures of no fixed size.
 func (d *Draft) Rehearsal() []byte {
 	var witnesses []ledger.Witness
 	for i, a := range d.accounts {
-		signed := func(k int) bool {
-			return slices.ContainsFunc(d.witness, func(w ledger.Witness) bool { return int(w.Signer) == i && int(w.Key) == k })
+		place := func(k int) int {
+			return slices.IndexFunc(d.witness, func(w ledger.Witness) bool { return int(w.Signer) == i && int(w.Key) == k })
 		}
+		signed := func(k int) bool { return place(k) >= 0 }
 		order := make([]int, len(a.Policy.Keys))
 		for k := range order {
 			order[k] = k
@@ -61,7 +62,7 @@ func (d *Draft) Rehearsal() []byte {
 			}
 			return cmp.Compare(a.Policy.Keys[y].Weight, a.Policy.Keys[x].Weight)
 		})
-		sum, need := uint64(0), d.need(i)
+		sum, need := uint64(0), d.Need(i)
 		var chosen []int
 		for _, k := range order {
 			if sum >= need {
@@ -82,8 +83,12 @@ func (d *Draft) Rehearsal() []byte {
 		})
 		slices.Sort(chosen)
 		for _, k := range chosen {
-			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, a.Policy.Keys[k].Scheme.SignatureSize())})
+			size := a.Policy.Keys[k].MaxSignatureSize()
+			if at := place(k); at >= 0 {
+				size = len(d.witness[at].Signature)
+			}
+			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: make([]byte, size)})
 		}
 	}
-	return ledger.Assemble(d.body, witnesses, nil)
+	return ledger.Assemble(d.body, witnesses, d.sponsor)
 }
