@@ -131,3 +131,49 @@ func proveListed[K, T any](ctx context.Context, c *Client, height uint64, accoun
 		return rows, nil
 	})
 }
+
+// OpenHold is an open hold with its id.
+type OpenHold struct {
+	ID   crypto.Hash
+	Hold ledger.Hold
+}
+
+// Holds returns every open hold that an account has made or that is for it, at one height: proven, and proven to be all, for
+// it goes through the complete journals of all lines of the account. They are in the order in which they were made, by line.
+func (c *Client) Holds(ctx context.Context, account crypto.Address) (Listed[OpenHold], error) {
+	lines, err := c.Lines(ctx, account, 0)
+	if err != nil {
+		return Listed[OpenHold]{}, err
+	}
+	list := Listed[OpenHold]{Height: lines.Height, Time: lines.Time}
+	for _, l := range lines.Rows {
+		if l.Line.DebitsPending.IsZero() && l.Line.CreditsPending.IsZero() {
+			continue // no hold is open
+		}
+		entries, err := c.Journal(ctx, l.Key, Mark{Incarnation: l.Line.Incarnation}, l.Line)
+		if err != nil {
+			return Listed[OpenHold]{}, err
+		}
+		over := map[crypto.Hash]bool{}
+		for _, e := range entries {
+			switch e.Kind {
+			case ledger.EntryPost, ledger.EntryVoid, ledger.EntryExpire:
+				over[e.Hold] = true
+			}
+		}
+		for _, e := range entries {
+			if e.Kind != ledger.EntryHold || over[e.Hold] {
+				continue
+			}
+			hold, err := c.Hold(ctx, e.Hold, lines.Height)
+			if err != nil {
+				return Listed[OpenHold]{}, err
+			}
+			if !hold.Present {
+				return Listed[OpenHold]{}, fmt.Errorf("the proven state of height %d is inconsistent: the journal of %s has hold %s open, and there is none", lines.Height, account, e.Hold)
+			}
+			list.Rows = append(list.Rows, OpenHold{e.Hold, hold.Value})
+		}
+	}
+	return list, nil
+}

@@ -14,14 +14,17 @@ import (
 type Found struct {
 	Line  ledger.LineKey
 	Entry ledger.Entry
-	// Final is the proven transaction whose operation number Entry.Operation is what was searched for; nil: a block made
-	// the entry, when a hold expired, and it stands in the proven journal of the line.
+	// Final is the proven transaction whose operation number Entry.Operation made the entry; nil: a block made it, when a
+	// hold expired.
 	Final *Final
+	// Proven tells whether the entry is: its transaction says all of it, but for the counters and its number, or it stands in
+	// the proven journal of its line. It is not where that journal was closed with its line.
+	Proven bool
 }
 
 // Search asks the nodes for journal entries by a reference, a hold, or an account and a code, and verifies each: by the
-// receipt of its transaction, or by the journal of its line. What is there is proven; that there is no more cannot be. It
-// returns at most one page, and where to go on.
+// receipt of its transaction, or by the journal of its line. What is found is proven, with an exception that [Found] names;
+// that there is no more cannot be. It returns at most one page, and where to go on.
 func (c *Client) Search(ctx context.Context, s query.Search) (found []Found, next []byte, err error) {
 	hits, err := ask(ctx, c, "searching", func(n *node) (query.Hits, error) {
 		answer, err := n.query(ctx, query.PathSearch, s.Encode(), 0, false)
@@ -44,35 +47,72 @@ func (c *Client) Search(ctx context.Context, s query.Search) (found []Found, nex
 			return nil, nil, err
 		}
 		f := Found{Line: e.Line, Entry: entry}
-		if entry.TxID == (crypto.Hash{}) {
-			if err := c.inJournal(ctx, s, e, entry); err != nil {
+		if entry.TxID != (crypto.Hash{}) {
+			if f.Final = finals[entry.TxID]; f.Final == nil {
+				final, there, err := c.Find(ctx, entry.TxID)
+				if err != nil {
+					return nil, nil, err
+				}
+				if !there {
+					return nil, nil, fmt.Errorf("%w: a node names transaction %s, and no node has it", proof.ErrInvalid, entry.TxID)
+				}
+				f.Final, finals[entry.TxID] = &final, &final
+			}
+		}
+		if !wanted(s, f) {
+			return nil, nil, fmt.Errorf("%w: a node names entry %d of %s, which is not what was searched for", proof.ErrInvalid, entry.Number, e.Line.Account)
+		}
+		switch entry.Kind {
+		case ledger.EntryTransfer, ledger.EntryHold, ledger.EntryClawback:
+			if f.Proven = f.made(); !f.Proven {
+				return nil, nil, fmt.Errorf("%w: a node names entry %d of %s, which transaction %s did not make", proof.ErrInvalid, entry.Number, e.Line.Account, entry.TxID)
+			}
+		default:
+			// The operation that resolves a hold does not say whose it was.
+			if f.Proven, err = c.inJournal(ctx, e, entry); err != nil {
 				return nil, nil, err
 			}
-			found = append(found, f)
-			continue
-		}
-		if f.Final = finals[entry.TxID]; f.Final == nil {
-			final, there, err := c.Find(ctx, entry.TxID)
-			if err != nil {
-				return nil, nil, err
-			}
-			if !there {
-				return nil, nil, fmt.Errorf("%w: a node names transaction %s, and no node has it", proof.ErrInvalid, entry.TxID)
-			}
-			f.Final, finals[entry.TxID] = &final, &final
-		}
-		if !answers(s, f) {
-			return nil, nil, fmt.Errorf("%w: a node names operation %d of transaction %s, which is not what was searched for", proof.ErrInvalid, entry.Operation, entry.TxID)
 		}
 		found = append(found, f)
 	}
 	return found, hits.Next, nil
 }
 
-// answers tells whether the proven transaction of something found is what was searched for.
-func answers(s query.Search, f Found) bool {
-	body := f.Final.Tx.Body
-	if f.Final.Receipt.Code != ledger.OK || uint64(f.Entry.Operation) >= uint64(len(body.Operations)) {
+// wanted tells whether an entry, if it is true, is what was searched for.
+func wanted(s query.Search, f Found) bool {
+	e := f.Entry
+	switch s.By {
+	case query.ByReference:
+		return e.Reference == s.Reference
+	case query.ByHold:
+		if e.Hold != s.Hold {
+			return false
+		}
+		if f.Final == nil {
+			return true
+		}
+		body := f.Final.Tx.Body
+		if f.Final.Receipt.Code != ledger.OK || uint64(e.Operation) >= uint64(len(body.Operations)) {
+			return false
+		}
+		switch o := body.Operations[e.Operation].(type) {
+		case *ledger.PostHold:
+			return o.Hold == s.Hold
+		case *ledger.VoidHold:
+			return o.Hold == s.Hold
+		}
+		return e.Kind == ledger.EntryHold
+	}
+	return e.Code == s.Code && f.Line.Account == s.Account
+}
+
+// made tells whether the proven transaction made the entry.
+func (f Found) made() bool {
+	if f.Final == nil || f.Final.Receipt.Code != ledger.OK {
+		return false
+	}
+	e, body := f.Entry, f.Final.Tx.Body
+	if uint64(e.Operation) >= uint64(len(body.Operations)) || uint64(e.Operation) >= uint64(len(f.Final.Receipt.Results)) {
 		return false
 	}
 	debited := func(by uint32, granter crypto.Address) crypto.Address {
@@ -81,55 +121,50 @@ func answers(s query.Search, f Found) bool {
 		}
 		return body.Signers[by].Address
 	}
+	result := f.Final.Receipt.Results[e.Operation]
+	want := ledger.Entry{Height: f.Final.Height, TxID: f.Final.ID, Operation: e.Operation, Amount: result.Amount, Hold: result.Hold}
 	var from, to crypto.Address
-	var reference ledger.Reference
-	var code uint32
-	var hold crypto.Hash
-	switch o := body.Operations[f.Entry.Operation].(type) {
+	var asset ledger.AssetID
+	switch o := body.Operations[e.Operation].(type) {
 	case *ledger.Transfer:
-		from, to, reference, code = debited(o.From, o.Granter), o.To, o.Reference, o.Code
+		from, to, asset = debited(o.From, o.Granter), o.To, o.Asset
+		want.Kind, want.Reference, want.Code = ledger.EntryTransfer, o.Reference, o.Code
 	case *ledger.CreateHold:
-		from, to, reference, code = debited(o.Signer, o.Granter), o.To, o.Reference, o.Code
-		hold = ledger.HoldID(f.Final.ID, f.Entry.Operation)
+		from, to, asset = debited(o.Signer, o.Granter), o.To, o.Asset
+		want.Kind, want.Reference, want.Code = ledger.EntryHold, o.Reference, o.Code
 	case *ledger.Clawback:
-		from, to, reference, code = o.Account, body.Signers[o.Signer].Address, o.Reference, o.Code
-	case *ledger.PostHold:
-		hold = o.Hold
-	case *ledger.VoidHold:
-		hold = o.Hold
+		from, to, asset = o.Account, body.Signers[o.Signer].Address, o.Asset
+		want.Kind, want.Reference, want.Code = ledger.EntryClawback, o.Reference, o.Code
+	default:
+		return false
 	}
-	switch s.By {
-	case query.ByReference:
-		return reference == s.Reference
-	case query.ByHold:
-		return hold == s.Hold
+	if want.Counterparty, want.Credit = to, false; e.Credit {
+		from, want.Counterparty, want.Credit = to, from, true
 	}
-	return code == s.Code && (from == s.Account || to == s.Account)
+	// The counters and the number are the line's.
+	want.Number, want.DebitsPending, want.DebitsPosted = e.Number, e.DebitsPending, e.DebitsPosted
+	want.CreditsPending, want.CreditsPosted = e.CreditsPending, e.CreditsPosted
+	return e == want && f.Line == ledger.LineKey{Account: from, Asset: asset}
 }
 
-// inJournal verifies an entry that no transaction made: the line's journal, up to its proven head, has it.
-func (c *Client) inJournal(ctx context.Context, s query.Search, e ledger.LineEntry, entry ledger.Entry) error {
+// inJournal tells whether the proven journal of a line has an entry; false: the journal was closed with its line. That it
+// has something else is an error.
+func (c *Client) inJournal(ctx context.Context, e ledger.LineEntry, entry ledger.Entry) (bool, error) {
 	line, err := c.Line(ctx, e.Line, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
-	fail := func(why string) error {
-		return fmt.Errorf("%w: a node names entry %d of the journal of %s, %s", proof.ErrInvalid, entry.Number, e.Line.Account, why)
+	if !line.Present || line.Value.Incarnation != e.Incarnation {
+		return false, nil
 	}
-	switch {
-	case s.By != query.ByHold || entry.Hold != s.Hold:
-		return fail("which is not what was searched for")
-	case line.Value.Incarnation != e.Incarnation:
-		return fmt.Errorf("entry %d of %s cannot be proven: its line was closed since", entry.Number, e.Line.Account)
-	case entry.Number > line.Value.Entries:
-		return fail("which has not so many")
+	if entry.Number >= 1 && entry.Number <= line.Value.Entries {
+		entries, err := c.Journal(ctx, e.Line, Mark{Incarnation: e.Incarnation}, line.Value)
+		if err != nil {
+			return false, err
+		}
+		if entries[entry.Number-1] == entry {
+			return true, nil
+		}
 	}
-	entries, err := c.Journal(ctx, e.Line, Mark{Incarnation: e.Incarnation}, line.Value)
-	if err != nil {
-		return err
-	}
-	if entry.Number < 1 || entries[entry.Number-1] != entry {
-		return fail("which says something else there")
-	}
-	return nil
+	return false, fmt.Errorf("%w: a node names entry %d of the journal of %s, which does not have it", proof.ErrInvalid, entry.Number, e.Line.Account)
 }

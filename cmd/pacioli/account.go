@@ -103,7 +103,7 @@ func (c *cli) accountCommand() *cobra.Command {
 		Long: `Show accounts, and change the key of one. An account keeps its address, its balances and its history when its key changes.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	account.AddCommand(c.accountShow(), c.accountRotate())
+	account.AddCommand(c.accountShow(), c.accountRotate(), c.accountOptIn(), c.accountClose())
 	return account
 }
 

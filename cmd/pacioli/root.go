@@ -61,7 +61,8 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 	f.StringVar(&c.trust, "trust", "", "HEIGHT:HASH of a header that somebody trusted has told you, instead of genesis")
 	f.StringVar(&c.chainID, "chain-id", "", "chain id, needed with --trust when there is no genesis file")
 	f.StringVar(&c.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase of the keys")
-	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.balanceCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
+	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.exchangeCommand(), c.holdCommand(), c.escrowCommand(), c.scheduleCommand(), c.lockCommand(),
+		c.grantCommand(), c.pullCommand(), c.lineCommand(), c.feesCommand(), c.balanceCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
 		c.upCommand(), c.downCommand(), c.initCommand(), c.startCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.fsckCommand(),
 		c.rollbackCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand())
 	c.complete(root)
@@ -84,7 +85,7 @@ func (c *cli) complete(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		c.complete(sub)
 	}
-	for _, flag := range []string{"from", "to", "key"} {
+	for _, flag := range []string{"from", "to", "key", "with", "by", "arbiter", "granter", "account"} {
 		if cmd.Flags().Lookup(flag) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
 		}

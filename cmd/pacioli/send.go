@@ -31,6 +31,7 @@ type sendFlags struct {
 	sponsor, feeGranter string
 	maxFee, maxDeposit  string // decimals of the fee asset
 	out                 string // file to write instead of sending
+	dryRun              bool   // simulate instead of sending
 
 	noWait  bool
 	timeout time.Duration
@@ -49,6 +50,7 @@ func (s *sendFlags) add(cmd *cobra.Command) {
 func (s *sendFlags) addPaying(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.out, "out", "", "write the transaction, unsigned, to this file instead of sending it: tx sign, tx merge and tx broadcast go on")
+	f.BoolVar(&s.dryRun, "dry-run", false, "send nothing: show what it would do now, by one node's word, which is no promise; the exit code is the one it would end with")
 	f.StringVar(&s.sponsor, "sponsor", "", "account that pays the fee and deposits instead, and signs too")
 	f.StringVar(&s.feeGranter, "fee-granter", "", "account that pays the fee and deposits under a grant for fees to the first signer")
 	f.StringVar(&s.maxFee, "max-fee", "", "most that the fee may be, in decimals of the fee asset (default: what it costs now, or twice that where fees adapt)")
@@ -70,6 +72,8 @@ func (s sendFlags) check() error {
 		return usage("--timeout %s: want more than 0", s.timeout)
 	case s.sponsor != "" && s.feeGranter != "":
 		return usage("--sponsor and --fee-granter exclude each other")
+	case s.dryRun && (s.out != "" || s.noWait):
+		return usage("--dry-run sends and writes nothing, so --out and --no-wait say nothing")
 	case s.out != "" && s.noWait:
 		return usage("--out sends nothing, so --no-wait says nothing")
 	}
@@ -116,6 +120,13 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 	if err != nil {
 		return err
 	}
+	if r.send.dryRun {
+		built, err := b.Build(ctx, in)
+		if err != nil {
+			return err
+		}
+		return c.rehearse(ctx, b, built.Draft)
+	}
 	if r.send.out != "" {
 		built, err := b.Build(ctx, in)
 		if err != nil {
@@ -125,7 +136,7 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 	}
 	nonce := *in.Nonce
 	idempotent := r.send.nonce != ""
-	path := filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
+	path := c.outboxFile(nonce)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("making the outbox: %w", err)
 	}
@@ -294,6 +305,11 @@ func (c *cli) lockOutbox(ctx context.Context, which byte) (release func(), err e
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// outboxFile is where a transaction with a nonce is kept.
+func (c *cli) outboxFile(nonce [16]byte) string {
+	return filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
 }
 
 // outbox reads an earlier attempt; nil when there is none.

@@ -35,7 +35,7 @@ signatures so far; whoever signs is shown what the body itself says, decoded aga
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	build.AddCommand(c.txBuildPay(), c.txBuildAsset())
-	tx.AddCommand(c.txShow(), build, c.txSign(), c.txBroadcast(), c.txInspect())
+	tx.AddCommand(c.txShow(), build, c.txSign(), c.txBroadcast(), c.rehearsing(c.txInspect()), c.txFind())
 	return tx
 }
 

@@ -190,6 +190,8 @@ type txResult struct {
 	ValidUntil  string          `json:"valid_until,omitempty"`
 	Signers     []signerView    `json:"signers"`
 	Operations  []operationView `json:"operations"`
+	Deposit     string          `json:"deposit,omitempty"` // for new rows, paid back when they go
+	Results     []resultView    `json:"results,omitempty"` // one per operation
 }
 
 // finish shows a final transaction; its error is nil or says that it failed.
@@ -197,10 +199,10 @@ func (c *cli) finish(ctx context.Context, b books, f client.Final) error {
 	v := c.view(ctx, b, b.network(), f.ID, f.Tx.Body)
 	r := txResult{Outcome: client.OutcomeOf(f, nil).String(), ID: f.ID, Code: uint32(f.Receipt.Code), CodeName: f.Receipt.Code.String(),
 		Height: f.Height, Index: &f.Index, ProofHeight: f.ProofHeight, Time: f.Time.UTC().Format(time.RFC3339Nano), Fee: f.Receipt.Fee.String(),
-		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations}
+		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt)}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
-			r.Fee, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), a.Code
+			r.Fee, r.Deposit, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), f.Receipt.Deposit.Format(a.Scale), a.Code
 		}
 	}
 	var failure error
@@ -225,6 +227,10 @@ func (r txResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s\t%s\n", r.Outcome, r.ID)
 	for _, o := range r.Operations {
 		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
+	}
+	resultLines(w, r.Results, r.Operations)
+	if strings.Trim(r.Deposit, "0.") != "" {
+		fmt.Fprintf(w, "deposit\t%s\n", strings.TrimSpace(r.Deposit+" "+r.FeeAsset))
 	}
 	if r.Height == 0 {
 		return
