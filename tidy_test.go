@@ -49,7 +49,11 @@ var imports = map[string]string{
 	"app/node/cometdb": "github.com/cockroachdb/pebble/v2 github.com/cometbft/cometbft-db github.com/cometbft/cometbft/config",
 	"client": "client/light crypto crypto/canonical genesis ledger ledger/proof ledger/query github.com/cometbft/cometbft/abci/types github.com/cometbft/cometbft/libs " +
 		"github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
-	"client/light": "github.com/cometbft/cometbft/light github.com/cometbft/cometbft/proto github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
+	"client/light":        "github.com/cometbft/cometbft/libs/math github.com/cometbft/cometbft/light github.com/cometbft/cometbft/proto github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
+	"client/statement":    "client client/light crypto ledger",
+	"client/batch":        "client crypto ledger",
+	"client/conservation": "client crypto ledger",
+	"client/render":       "crypto ledger",
 	// A chain in memory for the tests of the client and of who uses it.
 	"client/clienttest": "app/index client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
 	"testnet":           "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",

@@ -127,6 +127,65 @@ func TestQueryState(t *testing.T) {
 	}
 }
 
+// TestQueryTree: at every height that is kept, the trees can be walked from the AppHash down to exactly the rows of that height.
+func TestQueryTree(t *testing.T) {
+	q := newQueried(t, 4)
+	want := map[string][]byte{}
+	v := q.app.store.View()
+	if err := v.Range(nil, nil, func(key, value []byte) error {
+		if _, ok := ledger.TreeOf(key); ok {
+			want[string(key)] = bytes.Clone(value)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	v.Close()
+	for _, leaves := range []uint32{1, 9, math.MaxUint32} {
+		for _, height := range []int64{0, 7, 9, 10} {
+			res := ask(t, q.app, abci.RequestQuery{Path: query.PathTrees, Height: height})
+			if res.Code != 0 || height != 0 && res.Height != height || height == 0 && res.Height != 9 {
+				t.Fatalf("roots at height %d: %+v", height, res)
+			}
+			places := must[[]proof.Place](t)(proof.OpenRoots(q.hashes[res.Height-1], res.Value))
+			rows := 0
+			for ; len(places) > 0; places = places[1:] {
+				p := places[0]
+				res := ask(t, q.app, abci.RequestQuery{Path: query.TreePath(ledger.TreeNames()[p.Tree]), Data: query.TreeData(p.Path, leaves), Height: height})
+				if res.Code != 0 || height != 0 && res.Height != height {
+					t.Fatalf("height %d, place %+v: %+v", height, p, res)
+				}
+				for _, item := range must[proof.Content](t)(p.Open(res.Value)).Items {
+					if item.Below != nil {
+						places = append(places, *item.Below)
+						continue
+					}
+					rows++
+					if height == 10 && !bytes.Equal(want[string(item.Key)], item.Value) {
+						t.Fatalf("row %x is %x, want %x", item.Key, item.Value, want[string(item.Key)])
+					}
+				}
+			}
+			if height == 10 && rows != len(want) || rows < 30 {
+				t.Fatalf("%d rows at height %d, want %d", rows, height, len(want))
+			}
+		}
+	}
+	for _, path := range []string{query.PathTrees, query.TreePath("s4")} {
+		for height, code := range map[int64]uint32{6: query.Pruned, 11: query.NotYet, math.MaxInt64: query.NotYet} {
+			if res := ask(t, q.app, abci.RequestQuery{Path: path, Data: query.TreeData(nil, 10), Height: height}); res.Code != code || res.Value != nil {
+				t.Errorf("%s at height %d: %+v, want code %d", path, height, res, code)
+			}
+		}
+	}
+	if res := ask(t, q.app, abci.RequestQuery{Path: query.TreePath("s4"), Data: query.TreeData(make([]byte, 64), 10), Height: 10}); res.Code != query.NotFound {
+		t.Errorf("below a leaf: %+v", res)
+	}
+	if n := q.alarm.rang.Load(); n != 0 {
+		t.Errorf("%d defects reported", n)
+	}
+}
+
 // TestQueryTx: every transaction is found by both names, and proven with what CometBFT has in its headers.
 func TestQueryTx(t *testing.T) {
 	q := newQueried(t, 0)
@@ -223,6 +282,11 @@ func TestQueryRefused(t *testing.T) {
 		"unknown hash":           {abci.RequestQuery{Path: query.PathTxHash, Data: make([]byte, 32)}, query.NotFound},
 		"unknown policy":         {abci.RequestQuery{Path: query.PathPolicy, Data: make([]byte, 32)}, query.NotFound},
 		"short account":          {abci.RequestQuery{Path: query.PathAccount, Data: make([]byte, 31)}, query.Malformed},
+		"no such tree":           {abci.RequestQuery{Path: query.TreePath("s10"), Data: query.TreeData(nil, 1)}, query.Malformed},
+		"nodes without data":     {abci.RequestQuery{Path: query.TreePath("s0")}, query.Malformed},
+		"no leaves":              {abci.RequestQuery{Path: query.TreePath("s0"), Data: query.TreeData(nil, 0)}, query.Malformed},
+		"neither left nor right": {abci.RequestQuery{Path: query.TreePath("s0"), Data: query.TreeData([]byte{2}, 1)}, query.Malformed},
+		"too long a path":        {abci.RequestQuery{Path: query.TreePath("s0"), Data: query.TreeData(make([]byte, 65), 1)}, query.Malformed},
 		"entries without a line": {abci.RequestQuery{Path: query.PathEntries, Data: make([]byte, 59)}, query.Malformed},
 	} {
 		res := ask(t, q.app, c.req)
@@ -234,8 +298,11 @@ func TestQueryRefused(t *testing.T) {
 		t.Errorf("%d defects reported", n)
 	}
 	empty := open(t, vfs.NewMem(), nil)
-	for _, path := range []string{query.PathNetwork, query.PathAccount, query.StorePath(treeOf(row))} {
+	for _, path := range []string{query.PathNetwork, query.PathAccount, query.StorePath(treeOf(row)), query.PathTrees, query.TreePath("s0")} {
 		data := q.bank.address[:]
+		if strings.HasPrefix(path, "/tree") {
+			data = query.TreeData(nil, 1)
+		}
 		if strings.HasPrefix(path, "/store") {
 			data = row
 		}
@@ -244,7 +311,7 @@ func TestQueryRefused(t *testing.T) {
 		}
 	}
 	closeApp(t, empty)
-	for _, path := range []string{query.PathTx, query.PathAccount, query.PathPolicy, query.PathEntries, query.StorePath(treeOf(row))} {
+	for _, path := range []string{query.PathTx, query.PathAccount, query.PathPolicy, query.PathEntries, query.StorePath(treeOf(row)), query.PathTrees, query.TreePath("s0")} {
 		if res := ask(t, empty, abci.RequestQuery{Path: path, Data: make([]byte, 32)}); res.Code == 0 {
 			t.Errorf("%s on a closed node: %+v", path, res)
 		}

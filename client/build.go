@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -238,6 +239,112 @@ func (c *Client) signingAccount(ctx context.Context, address crypto.Address, pol
 		carried = policy.Encode()
 	}
 	return signing{SigningAccount{policy, account.Value.PolicyVersion}, account.Value.Sequence}, carried, nil
+}
+
+// Combine makes the operations and signers of several drafts those of one transaction, in which all take effect or none:
+// what an exchange is. Their signatures do not count for it.
+func Combine(drafts ...*Draft) (signers []crypto.Address, policies []crypto.Policy, operations []ledger.Operation, err error) {
+	for _, d := range drafts {
+		if d.network != drafts[0].network {
+			return nil, nil, nil, fmt.Errorf("they are for different networks: %s (%s) and %s (%s)", drafts[0].network.ID, drafts[0].network.ChainID, d.network.ID, d.network.ChainID)
+		}
+		index := make([]uint32, len(d.decoded.Signers))
+		for i, s := range d.decoded.Signers {
+			at := slices.Index(signers, s.Address)
+			if at < 0 {
+				at = len(signers)
+				signers, policies = append(signers, s.Address), append(policies, d.accounts[i].Policy)
+			}
+			index[i] = uint32(at)
+		}
+		for i, op := range d.decoded.Operations {
+			moved, err := actingBy(op, index[op.By()])
+			if err != nil {
+				return nil, nil, nil, fmt.Errorf("operation %d of %s: %w", i, d.ID(), err)
+			}
+			operations = append(operations, moved)
+		}
+	}
+	return signers, policies, operations, nil
+}
+
+// actingBy returns an operation in the name of another signer.
+func actingBy(op ledger.Operation, signer uint32) (ledger.Operation, error) {
+	switch o := op.(type) {
+	case *ledger.Transfer:
+		c := *o
+		c.From = signer
+		return &c, nil
+	case *ledger.CreateAsset:
+		c := *o
+		c.Issuer = signer
+		return &c, nil
+	case *ledger.SetPolicy:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.CreateHold:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.PostHold:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.VoidHold:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.SetAsset:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.SetLine:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.Clawback:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.OpenLine:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.CloseLine:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.SetAccount:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.CloseAccount:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.SetGrant:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.RevokeGrant:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.StartRecovery:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.CancelRecovery:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.FinishRecovery:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	}
+	return nil, fmt.Errorf("a kind that this program does not know: %d", op.Kind())
 }
 
 // NewSetPolicy makes the operation by which an account's policy becomes that of a signer, each key of which proves that it

@@ -1,8 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -150,30 +153,42 @@ func (c *Client) Holds(ctx context.Context, account crypto.Address) (Listed[Open
 		if l.Line.DebitsPending.IsZero() && l.Line.CreditsPending.IsZero() {
 			continue // no hold is open
 		}
-		entries, err := c.Journal(ctx, l.Key, Mark{Incarnation: l.Line.Incarnation}, l.Line)
+		ids, err := c.openHolds(ctx, l)
 		if err != nil {
 			return Listed[OpenHold]{}, err
 		}
-		over := map[crypto.Hash]bool{}
-		for _, e := range entries {
-			switch e.Kind {
-			case ledger.EntryPost, ledger.EntryVoid, ledger.EntryExpire:
-				over[e.Hold] = true
-			}
-		}
-		for _, e := range entries {
-			if e.Kind != ledger.EntryHold || over[e.Hold] {
-				continue
-			}
-			hold, err := c.Hold(ctx, e.Hold, lines.Height)
+		for _, id := range ids {
+			hold, err := c.Hold(ctx, id, lines.Height)
 			if err != nil {
 				return Listed[OpenHold]{}, err
 			}
 			if !hold.Present {
-				return Listed[OpenHold]{}, fmt.Errorf("the proven state of height %d is inconsistent: the journal of %s has hold %s open, and there is none", lines.Height, account, e.Hold)
+				return Listed[OpenHold]{}, fmt.Errorf("the proven state of height %d is inconsistent: the journal of %s has hold %s open, and there is none", lines.Height, account, id)
 			}
-			list.Rows = append(list.Rows, OpenHold{e.Hold, hold.Value})
+			list.Rows = append(list.Rows, OpenHold{id, hold.Value})
 		}
 	}
 	return list, nil
+}
+
+// openHolds goes through the journal of a line for the holds that are open at its end, in the order in which they were made.
+func (c *Client) openHolds(ctx context.Context, l HeldLine) ([]crypto.Hash, error) {
+	journal, err := c.Journal(ctx, l.Key, Mark{Incarnation: l.Line.Incarnation}, l.Line, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer journal.Close()
+	made := map[crypto.Hash]uint64{} // number of the entry
+	for e, err := range journal.Entries() {
+		if err != nil {
+			return nil, err
+		}
+		switch e.Kind {
+		case ledger.EntryHold:
+			made[e.Hold] = e.Number
+		case ledger.EntryPost, ledger.EntryVoid, ledger.EntryExpire:
+			delete(made, e.Hold)
+		}
+	}
+	return slices.SortedFunc(maps.Keys(made), func(x, y crypto.Hash) int { return cmp.Compare(made[x], made[y]) }), nil
 }

@@ -109,6 +109,8 @@ func (e *queryError) Error() string {
 	return e.log
 }
 
+func (e *queryError) Is(target error) bool { return target == ErrPruned && e.code == query.Pruned }
+
 // refusedQuery tells whether the node answered with one of these codes.
 func refusedQuery(err error, codes ...uint32) bool {
 	q, ok := errors.AsType[*queryError](err)

@@ -18,6 +18,10 @@ import (
 // nodes lag or hide blocks, or this machine's clock is wrong.
 var ErrStale = errors.New("the newest state that the nodes prove is too old")
 
+// ErrPruned is wrapped when the nodes no longer keep the state of the height that was asked for, from the beginning or since
+// a walk began: ask for a newer one, or a node that keeps more heights (store.keep_versions).
+var ErrPruned = errors.New("the nodes no longer keep that height")
+
 // Proven is a value that the validators have signed for.
 type Proven[T any] struct {
 	Value   T
@@ -114,7 +118,12 @@ func (c *Client) row(ctx context.Context, n *node, key []byte, height uint64) (p
 	if iavl.Type != "ics23:iavl" || !bytes.Equal(iavl.Key, key) || simple.Type != "ics23:simple" || string(simple.Key) != tree {
 		return fail("its proof is for %s %x under %s %q", iavl.Type, iavl.Key, simple.Type, simple.Key)
 	}
-	header, err := c.light.Header(ctx, p.Height+1)
+	var header light.Header
+	if height == 0 {
+		header, err = c.light.Header(ctx, p.Height+1)
+	} else {
+		header, err = c.past(ctx, p.Height+1)
+	}
 	if err != nil {
 		return Proven[[]byte]{}, err
 	}
@@ -135,6 +144,15 @@ func (c *Client) row(ctx context.Context, n *node, key []byte, height uint64) (p
 	}
 	c.handedOut(p.Height)
 	return p, nil
+}
+
+// past returns the verified header of a height that may have gone by long ago.
+func (c *Client) past(ctx context.Context, height uint64) (light.Header, error) {
+	headers, err := c.light.Past(ctx, []uint64{height})
+	if err != nil {
+		return light.Header{}, err
+	}
+	return headers[0], nil
 }
 
 // decoded turns a proven row into a proven value. A proven row that does not decode is of a newer protocol.
@@ -252,54 +270,5 @@ func (c *Client) AccountHint(ctx context.Context, address crypto.Address) (query
 			return query.Account{}, &nodeError{n.name, err}
 		}
 		return a, nil
-	})
-}
-
-// maxJournal bounds the entries that Journal fetches: 100,000 of at most 300 bytes are 30 MB.
-const maxJournal = 100_000
-
-// Mark is a place in a line's journal: the number of entries and the head after them. The zero value is its beginning.
-type Mark struct {
-	Entries     uint64      `json:"entries"`
-	Head        crypto.Hash `json:"head"`
-	Incarnation uint64      `json:"incarnation,omitempty"` // of the line: one that was closed and opened again has a new journal
-}
-
-// MarkOf returns the place that a proven line's journal has come to.
-func MarkOf(l ledger.Line) Mark { return Mark{l.Entries, l.Head, l.Incarnation} }
-
-// Journal returns the entries of a line behind a mark, up to a proven line: complete and unchanged, for they fold from
-// the mark's head to the line's.
-func (c *Client) Journal(ctx context.Context, key ledger.LineKey, from Mark, to ledger.Line) ([]ledger.Entry, error) {
-	if from.Incarnation != to.Incarnation {
-		from = Mark{Incarnation: to.Incarnation} // the line was closed and opened again since
-	}
-	if to.Entries < from.Entries || to.Entries-from.Entries > maxJournal {
-		return nil, fmt.Errorf("journal from entry %d to %d: want at most %d entries, in this order", from.Entries, to.Entries, maxJournal)
-	}
-	return ask(ctx, c, fmt.Sprintf("reading journal of %s", key.Account), func(n *node) ([]ledger.Entry, error) {
-		var entries []ledger.Entry
-		head, next := from.Head, from.Entries+1
-		for next <= to.Entries {
-			answer, err := n.query(ctx, query.PathEntries, query.EntriesData(key, to.Incarnation, next, uint32(min(to.Entries-next+1, query.MaxEntries))), 0, false)
-			if err != nil {
-				return nil, err
-			}
-			page, err := query.DecodeEntries(answer.Value)
-			if err != nil || len(page) == 0 {
-				return nil, &nodeError{n.name, fmt.Errorf("%w: journal stops before entry %d of %d: %v", proof.ErrInvalid, next, to.Entries, err)}
-			}
-			for _, encoded := range page {
-				e, err := ledger.DecodeEntry(encoded)
-				if err != nil || e.Number != next || next > to.Entries {
-					return nil, &nodeError{n.name, fmt.Errorf("%w: journal entry %d: %v", proof.ErrInvalid, next, err)}
-				}
-				entries, head, next = append(entries, e), ledger.NextHead(head, encoded), next+1
-			}
-		}
-		if head != to.Head {
-			return nil, &nodeError{n.name, fmt.Errorf("%w: journal leads to head %s, the line has %s", proof.ErrInvalid, head, to.Head)}
-		}
-		return entries, nil
 	})
 }

@@ -158,12 +158,21 @@ func (c *Client) inJournal(ctx context.Context, e ledger.LineEntry, entry ledger
 		return false, nil
 	}
 	if entry.Number >= 1 && entry.Number <= line.Value.Entries {
-		entries, err := c.Journal(ctx, e.Line, Mark{Incarnation: e.Incarnation}, line.Value)
+		journal, err := c.Journal(ctx, e.Line, Mark{Incarnation: e.Incarnation}, line.Value, nil)
 		if err != nil {
 			return false, err
 		}
-		if entries[entry.Number-1] == entry {
-			return true, nil
+		defer journal.Close()
+		for have, err := range journal.Entries() {
+			if err != nil {
+				return false, err
+			}
+			if have.Number == entry.Number {
+				if have == entry {
+					return true, nil
+				}
+				break
+			}
 		}
 	}
 	return false, fmt.Errorf("%w: a node names entry %d of the journal of %s, which does not have it", proof.ErrInvalid, entry.Number, e.Line.Account)

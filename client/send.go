@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/client/light"
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -196,6 +197,27 @@ type Final struct {
 	Index       uint64    // in the block
 	ProofHeight uint64    // of the header that proves the receipt: Height + 1
 	Time        time.Time // of the block
+
+	// What the proof was made with: the number of transactions in the block, whose hash is in Header, and the header above
+	// it, which has the hash of the results.
+	Total  uint64
+	Header light.Header
+	Next   light.Header
+}
+
+// SignedPower verifies all signatures under a header, where following the chain needs those of two thirds only, and returns
+// the voting power behind it and that of all its validators.
+func SignedPower(h light.Header) (signed, total int64, err error) {
+	b := h.Block
+	if err := b.ValidatorSet.VerifyCommit(h.ChainID, b.Commit.BlockID, b.Height, b.Commit); err != nil {
+		return 0, 0, fmt.Errorf("signatures of header %d: %w", h.Height, err)
+	}
+	for i, signature := range b.Commit.Signatures {
+		if signature.BlockIDFlag == types.BlockIDFlagCommit {
+			signed += b.ValidatorSet.Validators[i].VotingPower
+		}
+	}
+	return signed, b.ValidatorSet.TotalVotingPower(), nil
 }
 
 // Find asks the nodes once for a transaction. Not finding it proves nothing: see [Client.Settle].
@@ -213,6 +235,43 @@ func (c *Client) Find(ctx context.Context, id crypto.Hash) (f Final, found bool,
 		return Final{}, false, nil
 	}
 	return Final{}, false, fmt.Errorf("asking for transaction %s: %w", id, join(errs...))
+}
+
+// Transaction returns a transaction by its id, which proves all that its signers signed; that it stands in a block, and with
+// what effect, is what [Client.Find] proves. Not finding it proves nothing.
+func (c *Client) Transaction(ctx context.Context, id crypto.Hash) (tx *ledger.Tx, found bool, err error) {
+	var errs []error
+	missing := false
+	for _, n := range c.inOrder(c.preferred.Load()) {
+		if tx, err = c.transaction(ctx, n, id); err == nil {
+			return tx, true, nil
+		}
+		missing = missing || isNotFound(err)
+		errs = append(errs, err)
+	}
+	if missing {
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("asking for transaction %s: %w", id, join(errs...))
+}
+
+func (c *Client) transaction(ctx context.Context, n *node, id crypto.Hash) (*ledger.Tx, error) {
+	answer, err := n.query(ctx, query.PathTx, id[:], 0, false)
+	if err != nil {
+		return nil, err
+	}
+	inclusion, err := proof.DecodeInclusion(answer.Value)
+	if err != nil {
+		return nil, &nodeError{n.name, err}
+	}
+	tx, err := ledger.Decode(inclusion.Tx)
+	if err != nil {
+		return nil, &nodeError{n.name, fmt.Errorf("%w: not a transaction: %w", proof.ErrInvalid, err)}
+	}
+	if got := tx.ID(c.network.ID); got != id {
+		return nil, &nodeError{n.name, fmt.Errorf("%w: answers with transaction %s, asked for %s", proof.ErrInvalid, got, id)}
+	}
+	return tx, nil
 }
 
 // receipt asks one node for a transaction and verifies all of the answer.
@@ -267,7 +326,8 @@ func (c *Client) receipt(ctx context.Context, n *node, id crypto.Hash) (f Final,
 		return fail("in block %d it is refused with code %d (%s), which is not its end", height, uint32(receipt.Code), receipt.Code)
 	}
 	c.handedOut(height)
-	return Final{ID: id, Tx: tx, Receipt: receipt, Height: height, Index: inclusion.Index, ProofHeight: height + 1, Time: header.Time}, nil
+	return Final{ID: id, Tx: tx, Receipt: receipt, Height: height, Index: inclusion.Index, ProofHeight: height + 1, Time: header.Time,
+		Total: inclusion.Total, Header: header, Next: next}, nil
 }
 
 // Wait waits until a transaction is in a block and returns its proven receipt. When the context ends first, or the nodes
@@ -378,6 +438,9 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if !moves && p.FeeBase == 0 && p.FeePerByte == 0 && p.FeePerOperation == 0 {
 		return errors.New("transactions are free here, and this one moves nothing, so no journal names it")
 	}
+	if !moves && tx.Sponsor != nil {
+		key.Account, from = tx.Sponsor.Address, Mark{} // the mark is of the line that would have paid without it
+	}
 	line, err := c.Line(ctx, key, height)
 	if err != nil {
 		return err
@@ -385,12 +448,18 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if line.Value.Incarnation != from.Incarnation {
 		return fmt.Errorf("the line of %s was closed since, and its journal with it", key.Account)
 	}
-	entries, err := c.Journal(ctx, key, from, line.Value)
+	journal, err := c.Journal(ctx, key, from, line.Value, nil)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(entries, func(e ledger.Entry) bool { return e.TxID == id }) {
-		return nil // it stands in a block, and its receipt will turn up
+	defer journal.Close()
+	for e, err := range journal.Entries() {
+		if err != nil {
+			return err
+		}
+		if e.TxID == id {
+			return nil // it stands in a block, and its receipt will turn up
+		}
 	}
 	return &Dead{id, height, fmt.Sprintf("%s, and the journal of %s does not have it", reason, key.Account)}
 }

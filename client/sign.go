@@ -354,6 +354,9 @@ func (d *Draft) Raw() ([]byte, error) {
 	return raw, nil
 }
 
+// ErrTooLarge is wrapped by the error for a transaction that would have more bytes than the network takes.
+var ErrTooLarge = errors.New("the transaction is too large")
+
 // FeeCeiling returns the fee of a body once it is signed, in base units of the fee asset, at a rate: exactly, when all keys of
 // each policy must sign or they are of one scheme and weight; else the most that any sufficient set of keys can cost. A passkey
 // of a browser, whose signatures have no fixed size, counts with the longest.
@@ -434,7 +437,7 @@ func feeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 	}
 	raw := ledger.Assemble(body, witnesses, sponsor)
 	if len(raw) > int(p.MaxTxBytes) {
-		return ledger.Amount{}, fmt.Errorf("the transaction would have %d bytes, this network takes %d: split its operations", len(raw), p.MaxTxBytes)
+		return ledger.Amount{}, fmt.Errorf("%w: it would have %d bytes, this network takes %d: split its operations", ErrTooLarge, len(raw), p.MaxTxBytes)
 	}
 	return p.Fee(rate, len(raw), len(decoded.Operations), cost), nil
 }

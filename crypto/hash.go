@@ -61,6 +61,7 @@ const (
 	DomainSponsor    Domain = "pacioli.sponsor.v1\x00" // what the sponsor of a transaction signs
 	DomainHold       Domain = "pacioli.hold.v1\x00"    // hold id
 	DomainClosed     Domain = "pacioli.closed.v1\x00"  // chain over the closed lines of an account
+	DomainPayment    Domain = "pacioli.payment.v1\x00" // nonce and reference of a payment, from the payer's own id: wallets only
 )
 
 // Domains returns all domains. The test that they are prefix-free, and any check that a foreign protocol's messages
@@ -68,7 +69,7 @@ const (
 func Domains() []Domain {
 	return []Domain{
 		DomainTx, DomainNetwork, DomainTxID, DomainAddress, DomainAsset, DomainShard, DomainEntry, DomainReplay,
-		DomainPossession, DomainSponsor, DomainHold, DomainClosed,
+		DomainPossession, DomainSponsor, DomainHold, DomainClosed, DomainPayment,
 	}
 }
 

@@ -73,3 +73,5 @@ func TestParseAmountRefuses(t *testing.T) {
 		t.Errorf("007.1 is read as %s, %v", a, err)
 	}
 }
+
+func bigAmount(a Amount) *big.Int { return new(big.Int).SetBytes(a.Bytes()) }

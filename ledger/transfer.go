@@ -78,7 +78,7 @@ func debitedAccount(b *Body, by uint32, granter crypto.Address) crypto.Address {
 
 func checkDebited(b *Body, by uint32, granter, to crypto.Address) error {
 	switch {
-	case granter == b.Signers[by].Address:
+	case granter == b.Signers[by].Address && granter != (crypto.Address{}):
 		return canonical.Errorf("granter", "%s is the signer itself", granter)
 	case debitedAccount(b, by, granter) == to:
 		return canonical.Errorf("to", "%s is the sender itself", to)

@@ -332,7 +332,7 @@ func (b *Body) Validate() error {
 		}
 	}
 	for _, s := range b.Signers {
-		if s.Address == b.FeeGranter {
+		if s.Address == b.FeeGranter && b.FeeGranter != (crypto.Address{}) {
 			return canonical.Errorf("fee_granter", "%s signs the transaction itself", s.Address)
 		}
 	}

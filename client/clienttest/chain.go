@@ -56,6 +56,7 @@ type Chain struct {
 	outcome ledger.Outcome
 	blocks  []*block // blocks[i] has height i+1
 	pool    [][]byte
+	planted []ledger.Write         // into the next block's state, by no rule
 	placed  map[crypto.Hash][2]int // height and index by transaction id
 	entries map[journal][][]byte
 	clock   time.Duration // added to the time of new blocks
@@ -130,7 +131,7 @@ func New(t testing.TB, chainID string, accounts ...crypto.Address) *Chain {
 		t.Fatal(err)
 	}
 	c.genesis.Apply(c.outcome.Writes)
-	if c.store, err = store.Open("", store.Options{FS: vfs.NewMem(), CacheBytes: 8 << 20, MemTableBytes: 4 << 20, TreeCacheNodes: 4096}); err != nil {
+	if c.store, err = store.Open("", store.Options{FS: vfs.NewMem(), CacheBytes: 64 << 20, MemTableBytes: 16 << 20, TreeCacheNodes: 100_000}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.mu.Lock(); defer c.mu.Unlock(); _ = c.store.Close() })
@@ -183,6 +184,30 @@ func (c *Chain) Put(raw []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pool = append(c.pool, raw)
+}
+
+// Write puts rows into the state of the next block, whatever they are: for what the rules would never write. A nil value
+// deletes; of several writes of one key the last one counts.
+func (c *Chain) Write(rows ...ledger.Write) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.planted = append(c.planted, rows...)
+}
+
+// Rows returns the rows that the trees hold after the newest block.
+func (c *Chain) Rows() map[string]string {
+	view := c.store.View()
+	defer view.Close()
+	rows := map[string]string{}
+	if err := view.Range(nil, nil, func(key, value []byte) error {
+		if _, ok := ledger.TreeOf(key); ok {
+			rows[string(key)] = string(value)
+		}
+		return nil
+	}); err != nil {
+		c.T.Fatal(err)
+	}
+	return rows
 }
 
 // Run makes a block every interval until the test ends.
@@ -297,8 +322,19 @@ func (c *Chain) Block() {
 		for k, v := range merged {
 			writes = append(writes, ledger.Write{Key: []byte(k), Value: v})
 		}
-		slices.SortFunc(writes, func(a, b ledger.Write) int { return bytes.Compare(a.Key, b.Key) })
+		slices.SortFunc(writes, compareWrites)
 		entries = append(slices.Clone(c.outcome.Entries), entries...)
+	}
+	if len(c.planted) > 0 {
+		last := map[string][]byte{}
+		for _, w := range append(slices.Clone(writes), c.planted...) {
+			last[string(w.Key)] = w.Value
+		}
+		writes, c.planted = nil, nil
+		for k, v := range last {
+			writes = append(writes, ledger.Write{Key: []byte(k), Value: v})
+		}
+		slices.SortFunc(writes, compareWrites)
 	}
 	for _, e := range entries {
 		j := journal{e.Line, e.Incarnation}
@@ -314,6 +350,8 @@ func (c *Chain) Block() {
 	b.light = c.sign(h, len(c.keys))
 	c.blocks = append(c.blocks, b)
 }
+
+func compareWrites(a, b ledger.Write) int { return bytes.Compare(a.Key, b.Key) }
 
 func sum(s string) []byte { h := sha256.Sum256([]byte(s)); return h[:] }
 

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	abci "github.com/cometbft/cometbft/abci/types"
@@ -216,6 +218,23 @@ func (c *Chain) query(r *abci.RequestQuery) *abci.ResponseQuery {
 		}
 		return answer
 	}
+	if tree, ok := strings.CutPrefix(r.Path, "/tree"); ok {
+		height := uint64(r.Height)
+		if height == 0 {
+			height = view.Height() - 1
+		}
+		value, err := c.nodes(tree, height, r.Data)
+		switch {
+		case errors.Is(err, store.ErrPruned):
+			return refuse(query.Pruned, err.Error())
+		case errors.Is(err, store.ErrNotCommitted):
+			return refuse(query.NotYet, err.Error())
+		case err != nil:
+			return refuse(query.Malformed, err.Error())
+		}
+		answer.Value, answer.Height = value, int64(height)
+		return answer
+	}
 	answer.Height = int64(view.Height())
 	var hash crypto.Hash
 	switch copy(hash[:], r.Data); r.Path {
@@ -299,4 +318,22 @@ func (c *Chain) query(r *abci.RequestQuery) *abci.ResponseQuery {
 		return refuse(query.Malformed, "unknown path "+r.Path)
 	}
 	return answer
+}
+
+// nodes answers /trees ("s") and /tree/<tree> ("/<tree>").
+func (c *Chain) nodes(tree string, height uint64, data []byte) ([]byte, error) {
+	if tree == "s" {
+		roots, err := c.store.Roots(height)
+		return proof.EncodeRoots(roots), err
+	}
+	path, leaves, ok := query.ParseTreeData(data)
+	if !ok {
+		return nil, errors.New("not a question for nodes")
+	}
+	nodes, err := c.store.Subtree(slices.Index(ledger.TreeNames(), tree[1:]), height, path, int(min(leaves, proof.MaxLeaves)), proof.MaxSubtree/2)
+	subtree := make(proof.Subtree, len(nodes))
+	for i, n := range nodes {
+		subtree[i] = proof.Node(n)
+	}
+	return subtree.Encode(), err
 }

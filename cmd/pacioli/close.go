@@ -55,10 +55,8 @@ the account by mistake afterwards gets an error. JSON: as pacioli pay.`,
 				if receiver == from.address {
 					return nil, usage("--to is the account that closes")
 				}
-				if old, err := c.earlier(d.send); err != nil {
-					return nil, err
-				} else if old != nil { // it may have been done: nothing is left to look at
-					return c.earlierOperations(d.send)
+				if old, err := c.earlierOperations(from.address, d.send); err != nil || old != nil {
+					return old, err // it may have been done: nothing is left to look at
 				}
 				operations, obstacles, err := c.closing(ctx, b, from.address, receiver, sweep)
 				if err != nil {
@@ -85,19 +83,6 @@ the account by mistake afterwards gets an error. JSON: as pacioli pay.`,
 	f.BoolVar(&yes, "yes", false, "do not ask")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
-}
-
-// earlierOperations returns all operations that a nonce was used for.
-func (c *cli) earlierOperations(s sendFlags) ([]ledger.Operation, error) {
-	nonce, err := id128("--nonce", s.nonce)
-	if err != nil {
-		return nil, err
-	}
-	d, err := c.outbox(c.outboxFile(nonce))
-	if err != nil || d == nil {
-		return nil, err
-	}
-	return d.Body().Operations, nil
 }
 
 // closing returns the operations that close an account, and what no operation of its own can move out of the way.

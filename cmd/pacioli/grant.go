@@ -118,7 +118,7 @@ JSON: as pacioli pay.`,
 				if op.Until, relative, err = c.moment(ctx, b, "--until", until); err != nil {
 					return nil, err
 				}
-				before, err := c.earlier(d.send)
+				before, err := c.earlier(from.address, d.send)
 				if err != nil {
 					return nil, err
 				}

@@ -48,7 +48,7 @@ func (h *holdFlags) addParties(cmd *cobra.Command) {
 const expiresHelp = "when it ends by itself: a time, or how long from now, such as 720h"
 
 // operation looks everything up that a hold names.
-func (c *cli) holdOperation(ctx context.Context, b provenBooks, h holdFlags, amount, code string) (*ledger.CreateHold, error) {
+func (c *cli) holdOperation(ctx context.Context, b provenBooks, from crypto.Address, h holdFlags, amount, code string) (*ledger.CreateHold, error) {
 	op := &ledger.CreateHold{Memo: h.memo, Code: h.code, PostAtExpiry: h.postAtExpiry}
 	var err error
 	if op.To, err = c.account("--to", h.to); err != nil {
@@ -80,7 +80,7 @@ func (c *cli) holdOperation(ctx context.Context, b provenBooks, h holdFlags, amo
 	if op.Asset, op.Amount, err = c.amountOf(ctx, b, "", amount, code); err != nil {
 		return nil, err
 	}
-	before, err := c.earlier(h.send)
+	before, err := c.earlier(from, h.send)
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +159,8 @@ func (c *cli) preimage(given string, lock crypto.Hash) ([]byte, error) {
 func (c *cli) makeHold(cmd *cobra.Command, h *holdFlags) *cobra.Command {
 	cmd.Args = args("AMOUNT", "CODE")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.do(cmd.Context(), h.deedFlags, func(ctx context.Context, b provenBooks, _ payer) ([]ledger.Operation, error) {
-			op, err := c.holdOperation(ctx, b, *h, args[0], args[1])
+		return c.do(cmd.Context(), h.deedFlags, func(ctx context.Context, b provenBooks, from payer) ([]ledger.Operation, error) {
+			op, err := c.holdOperation(ctx, b, from.address, *h, args[0], args[1])
 			return []ledger.Operation{op}, err
 		})
 	}
@@ -278,7 +278,7 @@ locked by a hash, --preimage gives the secret; one that was made in this home is
 JSON: as pacioli pay; results[0].amount is what was paid.`,
 		Example: "  pacioli hold post 5d41402abc4b2a76b9719d911017c592ae2f1d8c0c3e3e2f7a6d3b9c1e8f7a60 --from shop --amount 75",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.do(cmd.Context(), d, func(ctx context.Context, b provenBooks, _ payer) ([]ledger.Operation, error) {
+			return c.do(cmd.Context(), d, func(ctx context.Context, b provenBooks, from payer) ([]ledger.Operation, error) {
 				id, err := crypto.ParseHash(strings.ToLower(args[0]))
 				if err != nil {
 					return nil, usage("ID %q: want 64 hex digits", args[0])
@@ -286,7 +286,7 @@ JSON: as pacioli pay; results[0].amount is what was paid.`,
 				op := &ledger.PostHold{Hold: id}
 				var asset ledger.AssetID
 				// What was sent under a nonce may be sent again when the hold is gone, and with it its asset and lock.
-				before, err := c.earlier(d.send)
+				before, err := c.earlier(from.address, d.send)
 				if err != nil {
 					return nil, err
 				}

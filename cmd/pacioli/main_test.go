@@ -2,21 +2,26 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
+	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"pacioli": main}) }
@@ -134,6 +139,29 @@ func TestScripts(t *testing.T) {
 				}
 				ts.Value("node").(*clienttest.Node).Lie(lies)
 			},
+			// omit on|off: the node leaves the second entry of every journal out.
+			"omit": func(ts *testscript.TestScript, _ bool, args []string) {
+				var lies clienttest.Lies
+				if args[0] == "on" {
+					lies.Answer = func(q *abci.RequestQuery, a *abci.ResponseQuery) {
+						if q.Path != query.PathEntries {
+							return
+						}
+						entries, err := query.DecodeEntries(a.Value)
+						ts.Check(err)
+						if len(entries) > 1 {
+							a.Value = query.EncodeEntries(slices.Delete(entries, 1, 2))
+						}
+					}
+				}
+				ts.Value("node").(*clienttest.Node).Lie(lies)
+			},
+			// plant: a line appears out of nowhere, as much as alice's, in her asset of a code.
+			"plant": func(ts *testscript.TestScript, _ bool, args []string) {
+				id := ledger.NewAssetID(alice.Address, args[0])
+				row := chain.Rows()[string(ledger.LineRow(ledger.LineKey{Account: alice.Address, Asset: id}))]
+				chain.Write(ledger.Write{Key: ledger.LineRow(ledger.LineKey{Account: crypto.Address{7}, Asset: id}), Value: []byte(row)})
+			},
 			"sleep": func(_ *testscript.TestScript, _ bool, args []string) {
 				d, _ := time.ParseDuration(args[0])
 				time.Sleep(d)
@@ -165,4 +193,19 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(newRoot(&cli{out: io.Discard, err: io.Discard}))
+}
+
+// TestAuditProgress: a walk says every two seconds how far it is, and for how long it will go on.
+func TestAuditProgress(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var said []string
+	p := progress{now: func() time.Time { return now }, say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
+	for done := uint64(0); done <= 1000; done += 10 {
+		p.report(done, 1000)
+		now = now.Add(100 * time.Millisecond)
+	}
+	want := []string{"200 of 1000 rows (20%), 8s left", "400 of 1000 rows (40%), 6s left", "600 of 1000 rows (60%), 4s left", "800 of 1000 rows (80%), 2s left", "1000 of 1000 rows (100%), 0s left"}
+	if !slices.Equal(said, want) {
+		t.Errorf("said %q", said)
+	}
 }

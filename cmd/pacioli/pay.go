@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
@@ -96,16 +95,8 @@ func id128(flag, text string) (id [16]byte, err error) {
 	if text == "" {
 		return id, nil
 	}
-	digits := text
-	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
-		digits = strings.ReplaceAll(text, "-", "")
-	}
-	raw, err := hex.DecodeString(digits)
-	if err != nil || len(raw) != len(id) {
-		return id, usage("%s %q: want 32 hex digits or a UUID", flag, text)
-	}
-	if copy(id[:], raw); id == [16]byte{} {
-		return id, usage("%s %q: must not be zero", flag, text)
+	if id, err = client.ParseReference(text); err != nil {
+		return id, usage("%s %w", flag, err)
 	}
 	return id, nil
 }
@@ -118,10 +109,11 @@ func (c *cli) payCommand() *cobra.Command {
 		Long: `Pay an amount of an asset, wait until the payment is in a block, and show the receipt with the header that proves it.
 A payment from the asset's issuer issues new units, one to the issuer takes them back.
 
-With --nonce the payment is idempotent: it is kept in HOME/outbox before it is sent, and the same command again sends the
-same bytes, which take effect once, and shows the original receipt. Other details under a used nonce are an error. Only when
-an earlier attempt is proven to be dead (its time is over and the payer's journal does not have it) is it made anew.
-Without --nonce a random one is used, and an unfinished payment stays in HOME/outbox as well.
+With --id, any text that names the payment, it is idempotent: it is kept in HOME/outbox before it is sent, and the same
+command again sends the same bytes, which take effect once, and shows the original receipt. Other details under a used id are
+an error. Only when an earlier attempt is proven to be dead (its time is over and the payer's journal does not have it) is it
+made anew. The nonce is derived from the id and the payer's address, and so is the reference, unless one is given. --nonce is
+the same with a nonce of your own. Without both a random one is used, and an unfinished payment stays in HOME/outbox as well.
 
 With --balancing AMOUNT is the most: "--balancing debit 1000000 EUR" pays out what is there, and the result says how much it was.
 With --dry-run nothing is sent: it shows what would happen now, and what would be left.
@@ -129,8 +121,11 @@ With --dry-run nothing is sent: it shows what would happen now, and what would b
 JSON: outcome, id, code, code_name, height, index, proof_height, time, fee, fee_asset, deposit, valid_until, signers, operations,
 results; with --dry-run as docs/CLI.md says.`,
 		Example: `  pacioli pay --from alice --to bob 12.50 EUR --memo "invoice 7"
-  pacioli pay --from alice --to bob 12.50 EUR --nonce 4f5c1d0e-7a0e-4a51-9f5e-0d7c2a9a1b11`,
+  pacioli pay --from alice --to bob 12.50 EUR --id invoice-2026-117`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("id") && s.id == "" {
+				return usage("--id is empty")
+			}
 			if err := s.check(); err != nil {
 				return err
 			}
@@ -139,11 +134,19 @@ results; with --dry-run as docs/CLI.md says.`,
 				if err != nil {
 					return err
 				}
+				if s.id != "" && p.reference == "" {
+					payment, err := client.NewPayment(from.address, s.id)
+					if err != nil {
+						return usage("--id: %w", err)
+					}
+					t.Reference = payment.Reference
+				}
 				return c.perform(ctx, b, request{[]payer{from}, []ledger.Operation{t}, s})
 			})
 		},
 	}
 	p.add(cmd)
 	s.add(cmd)
+	cmd.Flags().StringVar(&s.id, "id", "", "your own id of this payment, 1 to 256 bytes: the same again is paid once")
 	return cmd
 }

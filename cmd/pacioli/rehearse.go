@@ -334,19 +334,37 @@ func (c *cli) moment(ctx context.Context, b provenBooks, flag, text string) (sec
 
 // earlier returns the operation that a nonce was used for before, or nil: what a command makes up itself (times from now
 // on, a preimage) must be the same when it is given again.
-func (c *cli) earlier(s sendFlags) (ledger.Operation, error) {
-	if s.nonce == "" {
-		return nil, nil
-	}
-	nonce, err := id128("--nonce", s.nonce)
-	if err != nil {
+func (c *cli) earlier(from crypto.Address, s sendFlags) (ledger.Operation, error) {
+	operations, err := c.earlierOperations(from, s)
+	if err != nil || len(operations) == 0 {
 		return nil, err
+	}
+	return operations[0], nil
+}
+
+// earlierOperations returns all operations that a nonce was used for; nil: it was not.
+func (c *cli) earlierOperations(from crypto.Address, s sendFlags) ([]ledger.Operation, error) {
+	var nonce [ledger.NonceBytes]byte
+	switch {
+	case s.id != "":
+		payment, err := client.NewPayment(from, s.id)
+		if err != nil {
+			return nil, usage("--id: %w", err)
+		}
+		nonce = payment.Nonce
+	case s.nonce != "":
+		var err error
+		if nonce, err = id128("--nonce", s.nonce); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, nil
 	}
 	d, err := c.outbox(c.outboxFile(nonce))
 	if err != nil || d == nil {
 		return nil, err
 	}
-	return d.Body().Operations[0], nil
+	return d.Body().Operations, nil
 }
 
 // bitsOf reads a list of words as bits.

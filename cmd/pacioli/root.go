@@ -41,7 +41,8 @@ networks in one program. Every balance and receipt that it shows is proven again
 Every flag is also an environment variable of the same words: --node is PACIOLI_NODE, --valid-for PACIOLI_VALID_FOR.
 With --output json the result on standard output is one JSON object, and an error on standard error is one too.
 
-Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed but failed, 4 outcome unknown.`,
+Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed but failed, 4 outcome unknown,
+5 the audited books are not in order.`,
 		Example: `  pacioli keys new alice
   pacioli balance alice
   pacioli pay --from alice --to bob 12.50 PAC`,
@@ -61,8 +62,8 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 	f.StringVar(&c.trust, "trust", "", "HEIGHT:HASH of a header that somebody trusted has told you, instead of genesis")
 	f.StringVar(&c.chainID, "chain-id", "", "chain id, needed with --trust when there is no genesis file")
 	f.StringVar(&c.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase of the keys")
-	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.exchangeCommand(), c.holdCommand(), c.escrowCommand(), c.scheduleCommand(), c.lockCommand(),
-		c.grantCommand(), c.pullCommand(), c.lineCommand(), c.feesCommand(), c.balanceCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
+	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.payBatchCommand(), c.exchangeCommand(), c.holdCommand(), c.escrowCommand(), c.scheduleCommand(), c.lockCommand(),
+		c.grantCommand(), c.pullCommand(), c.lineCommand(), c.feesCommand(), c.balanceCommand(), c.statementCommand(), c.auditCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
 		c.upCommand(), c.downCommand(), c.initCommand(), c.startCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.fsckCommand(),
 		c.rollbackCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand())
 	c.complete(root)

@@ -11,12 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/client/batch"
+	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -24,6 +27,7 @@ import (
 // sendFlags are those of every command that sends a transaction: how it is protected from replay, who pays for it and at
 // most what, whether it is sent or written to a file, and how long to wait for it.
 type sendFlags struct {
+	id       string // the payer's own, which the nonce and the reference are derived from
 	nonce    string
 	sequence bool
 	validFor time.Duration
@@ -66,6 +70,8 @@ func (s sendFlags) check() error {
 	switch {
 	case s.sequence && s.nonce != "":
 		return usage("--sequence and --nonce exclude each other")
+	case s.id != "" && (s.nonce != "" || s.sequence):
+		return usage("--id excludes --nonce and --sequence: it makes a nonce")
 	case s.validFor < 0:
 		return usage("--valid-for %s: want more than 0", s.validFor)
 	case s.timeout <= 0:
@@ -135,7 +141,7 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 		return c.writeDraft(ctx, b, built.Draft, r.send.out)
 	}
 	nonce := *in.Nonce
-	idempotent := r.send.nonce != ""
+	idempotent := r.send.nonce != "" || r.send.id != ""
 	path := c.outboxFile(nonce)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("making the outbox: %w", err)
@@ -179,6 +185,9 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 		return err
 	}
 	built.Draft.Before = &built.Before
+	if _, _, err := c.rendering(ctx, b, built.Draft); err != nil {
+		return err
+	}
 	parties := r.signers
 	if sponsor != nil {
 		parties = append(slices.Clone(parties), *sponsor)
@@ -199,7 +208,7 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path, content); err != nil {
+	if err := c.writeOnce(path, content, b.network().ID, r.signers[0].address, r.send.id); err != nil {
 		return err
 	}
 	err = c.deliver(ctx, b, built.Draft, r.send)
@@ -221,7 +230,14 @@ func (c *cli) intent(ctx context.Context, b books, r request) (in client.Intent,
 	if err != nil {
 		return in, nil, err
 	}
-	if r.send.nonce == "" {
+	switch {
+	case r.send.id != "":
+		payment, err := client.NewPayment(r.signers[0].address, r.send.id)
+		if err != nil {
+			return in, nil, usage("--id: %w", err)
+		}
+		nonce = payment.Nonce
+	case r.send.nonce == "":
 		rand.Read(nonce[:]) // never errs
 	}
 	in = client.Intent{Operations: r.operations, Sequence: r.send.sequence, Nonce: &nonce, ValidFor: r.send.validFor}
@@ -277,6 +293,28 @@ func feeAmount(ctx context.Context, b books, flag, text string) (*ledger.Amount,
 	return &a, nil
 }
 
+// outboxFile is where a payment with a nonce is kept.
+func (c *cli) outboxFile(nonce [ledger.NonceBytes]byte) string {
+	return filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
+}
+
+// writeOnce writes an outbox file. Under an id it does so only when no batch has begun to pay it; a batch that begins
+// later finds the file.
+func (c *cli) writeOnce(path string, content []byte, network crypto.Hash, from crypto.Address, id string) error {
+	if id == "" {
+		return writeFile(path, content)
+	}
+	begun, release, err := batch.Claim(c.batches(), network, from, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if begun {
+		return &problem{err: fmt.Errorf("the id %q is being paid, or was paid, by pacioli pay-batch", id), name: "id_reused", hint: "run pay-batch with its file again: it shows what became of it"}
+	}
+	return writeFile(path, content)
+}
+
 // lockOutbox keeps two processes that are given one nonce at the same moment from both finding no earlier attempt, and
 // sending two transactions that differ in their times; and two that pay by sequence from taking the same one, in which case
 // equal payments would be one transaction. The lock is on one of 256 files, so that they do not pile up.
@@ -307,11 +345,6 @@ func (c *cli) lockOutbox(ctx context.Context, which byte) (release func(), err e
 	}
 }
 
-// outboxFile is where a transaction with a nonce is kept.
-func (c *cli) outboxFile(nonce [16]byte) string {
-	return filepath.Join(c.home, "outbox", hex.EncodeToString(nonce[:])+".tx")
-}
-
 // outbox reads an earlier attempt; nil when there is none.
 func (c *cli) outbox(path string) (*client.Draft, error) {
 	content, err := readFile(path, client.MaxDraftFile)
@@ -323,7 +356,7 @@ func (c *cli) outbox(path string) (*client.Draft, error) {
 	}
 	d, err := client.DecodeDraft(content)
 	if err != nil {
-		return nil, hinted(fmt.Errorf("%s: %w", path, err), "this file is the record of an earlier attempt with this nonce: look at it before you remove it")
+		return nil, hinted(fmt.Errorf("%s: %w", path, err), "this file is the record of an earlier attempt: look at it before you remove it")
 	}
 	return d, nil
 }
@@ -332,9 +365,13 @@ func (c *cli) outbox(path string) (*client.Draft, error) {
 // part of that.
 func (c *cli) same(d *client.Draft, network ledger.Network, r request, nonce [16]byte) error {
 	body := d.Body()
+	what, name, used := "nonce", "nonce_reused", hex.EncodeToString(nonce[:])
+	if r.send.id != "" {
+		what, name, used = "id", "id_reused", strconv.Quote(r.send.id)
+	}
 	differs := func(field string) error {
-		return &problem{err: fmt.Errorf("the nonce %x was used for another transaction, %s, with another %s", nonce, d.ID(), field), name: "nonce_reused",
-			hint: "pacioli tx show " + d.ID().String() + "; another payment needs another nonce"}
+		return &problem{err: fmt.Errorf("the %s %s was used for another transaction, %s, with another %s", what, used, d.ID(), field), name: name,
+			hint: "pacioli tx show " + d.ID().String() + "; another payment needs another " + what}
 	}
 	if d.Network().ID != network.ID {
 		return differs("network")

@@ -9,11 +9,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/client/render"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -23,10 +25,16 @@ func (c *cli) txCommand() *cobra.Command {
 		Use: "tx", Short: "Look at transactions, and sign them offline with files", Args: cobra.NoArgs,
 		Long: `Look at transactions, and sign them offline with files: build on a machine with a network, sign on one without, by one
 key after another where several must, and broadcast. A .tx file is JSON with the body, the policies of its signers and the
-signatures so far; whoever signs is shown what the body itself says, decoded again, and never the view beside it.`,
-		Example: `  pacioli tx build pay --from vault --to bob 1000 EUR --sequence --out 7.tx
-  pacioli tx sign 7.tx --key vault
-  pacioli tx broadcast 7.tx`,
+signatures so far; whoever signs is shown what the body itself says, decoded again, and never the view beside it, with a
+fingerprint of that text: signers who read it to each other know that they are shown the same.
+
+Every command that sends takes --out FILE to write a file instead. Signers may pass one file round, or sign copies of it that
+tx merge puts together. Where collecting takes longer than a nonce lives (10 minutes, unless the network says otherwise),
+build with --sequence.`,
+		Example: `  pacioli pay --from board --to bob 1000 EUR --sequence --out 7.tx
+  pacioli tx sign 7.tx --key vault --out vault.tx
+  pacioli tx merge vault.tx office.tx --out 7-signed.tx
+  pacioli tx broadcast 7-signed.tx`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	build := &cobra.Command{
@@ -35,19 +43,20 @@ signatures so far; whoever signs is shown what the body itself says, decoded aga
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	build.AddCommand(c.txBuildPay(), c.txBuildAsset())
-	tx.AddCommand(c.txShow(), build, c.txSign(), c.txBroadcast(), c.rehearsing(c.txInspect()), c.txFind())
+	tx.AddCommand(c.txShow(), build, c.txSign(), c.txMerge(), c.txSponsor(), c.txBundle(), c.txBroadcast(), c.rehearsing(c.txInspect()), c.txFind())
 	return tx
 }
 
 func (c *cli) txShow() *cobra.Command {
-	var wait bool
+	var wait, verify bool
 	var s sendFlags
 	cmd := &cobra.Command{
 		Use: "show ID", Short: "Show a transaction and its proven receipt", Args: args("ID"),
-		Long: `Show a transaction and its receipt, proven against the validators' signatures. That no node knows it proves nothing:
+		Long: `Show a transaction and its receipt, proven against the validators' signatures: that it stands in a block, and what it did.
+The steps of the proof are shown too; --verify=false leaves out showing them, never the proof. That no node knows it proves nothing:
 the exit code is then 4. Its fate is settled by sending the same bytes again (pay --nonce, tx broadcast).
 
-JSON: as pacioli pay.`,
+JSON: as pacioli pay, and proof: header, data_hash, signed_power, total_power, next_header, last_results_hash, next_signed_power.`,
 		Example: "  pacioli tx show 5d41402abc4b2a76b9719d911017c592ae2f1d8c0c3e3e2f7a6d3b9c1e8f7a60",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := crypto.ParseHash(strings.ToLower(args[0]))
@@ -69,10 +78,14 @@ JSON: as pacioli pay.`,
 					return &problem{err: fmt.Errorf("no node has transaction %s in a block", id), code: int(client.Uncertain), name: "not_found", id: id.String(),
 						hint: "it may still come, unless its valid_until has passed: pacioli tx show --wait " + id.String()}
 				}
+				if verify {
+					return c.finishWithProof(ctx, b, f)
+				}
 				return c.finish(ctx, b, f)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&verify, "verify", true, "show the steps of the proof, with all validators' signatures verified and counted")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is in a block")
 	cmd.Flags().DurationVar(&s.timeout, "timeout", readTimeout, "how long to wait")
 	return cmd
@@ -250,12 +263,15 @@ type draftResult struct {
 	Transaction bodyView     `json:"transaction"`
 	Complete    bool         `json:"complete"` // every signature that is needed is there
 	Signatures  []signedView `json:"signatures"`
+	Text        string       `json:"text"`        // what is signed, in words
+	Fingerprint string       `json:"fingerprint"` // of the text without names
 }
 
 type signedView struct {
 	Address       crypto.Address `json:"address"`
+	Sponsor       bool           `json:"sponsor,omitempty"`
 	PolicyVersion uint32         `json:"policy_version"`
-	Weight        uint64         `json:"weight"` // of the signatures so far
+	Weight        uint64         `json:"weight"`    // of the signatures so far
 	Threshold     uint64         `json:"threshold"` // that the weight has to reach
 	Keys          []signedKey    `json:"keys"`
 }
@@ -265,11 +281,40 @@ type signedKey struct {
 	Signed bool `json:"signed"`
 }
 
-func (c *cli) showDraft(ctx context.Context, b books, d *client.Draft, file string) draftResult {
+// rendering says in words what a draft is. What it cannot say must not be signed. b may be nil.
+func (c *cli) rendering(ctx context.Context, b books, d *client.Draft) (text, fingerprint string, err error) {
+	rc := render.Context{Network: d.Network(), Sponsor: d.Sponsor(), Names: c.names(), Assets: map[ledger.AssetID]ledger.Asset{}}
+	if b != nil {
+		ids := render.Assets(d.Body())
+		if p, err := b.parameters(ctx); err == nil {
+			rc.FeeAsset = p.FeeAsset
+			ids = append(ids, p.FeeAsset)
+		}
+		for _, id := range ids {
+			if _, ok := rc.Assets[id]; ok {
+				continue
+			}
+			if a, err := b.asset(ctx, id); err == nil { // else it is shown in base units
+				rc.Assets[id] = a
+			}
+		}
+	}
+	if text, err = render.Text(d.BodyBytes(), rc); err != nil {
+		return "", "", err
+	}
+	fingerprint, err = render.Fingerprint(d.BodyBytes(), rc)
+	return text, fingerprint, err
+}
+
+func (c *cli) showDraft(ctx context.Context, b books, d *client.Draft, file string) (draftResult, error) {
 	r := draftResult{File: file, Transaction: c.view(ctx, b, d.Network(), d.ID(), d.Body()), Complete: d.Complete()}
+	var err error
+	if r.Text, r.Fingerprint, err = c.rendering(ctx, b, d); err != nil {
+		return r, err
+	}
 	missing := d.Missing()
 	for i, a := range d.Accounts() {
-		v := signedView{Address: d.Address(i), PolicyVersion: a.Version, Threshold: d.Need(i), Weight: d.Need(i) - missing[i]}
+		v := signedView{Address: d.Address(i), Sponsor: i == len(d.Body().Signers), PolicyVersion: a.Version, Threshold: d.Need(i), Weight: d.Need(i) - missing[i]}
 		for k, key := range keyViews(a.Policy) {
 			signed := false
 			for _, w := range d.Witnesses() {
@@ -279,12 +324,17 @@ func (c *cli) showDraft(ctx context.Context, b books, d *client.Draft, file stri
 		}
 		r.Signatures = append(r.Signatures, v)
 	}
-	return r
+	return r, nil
 }
 
 func (r draftResult) text(w io.Writer) {
-	r.Transaction.text(w)
-	for _, s := range r.Signatures {
+	fmt.Fprintf(w, "%sfingerprint: %s\n\n", r.Text, r.Fingerprint)
+	for i, s := range r.Signatures {
+		party := fmt.Sprintf("signer %d", i)
+		if s.Sponsor {
+			party = "sponsor"
+		}
+		fmt.Fprintf(w, "%s\tsignatures of weight %d of %d\n", party, s.Weight, s.Threshold)
 		for _, k := range s.Keys {
 			state := "not signed"
 			if k.Signed {
@@ -304,7 +354,10 @@ func (r draftResult) text(w io.Writer) {
 
 // writeDraft writes a draft to a file and shows it.
 func (c *cli) writeDraft(ctx context.Context, b books, d *client.Draft, path string) error {
-	r := c.showDraft(ctx, b, d, path)
+	r, err := c.showDraft(ctx, b, d, path)
+	if err != nil {
+		return err
+	}
 	content, err := d.Encode(r.Transaction)
 	if err != nil {
 		return err
@@ -346,20 +399,39 @@ func (c *cli) readDraft(path string) (*client.Draft, books, error) {
 func (c *cli) txInspect() *cobra.Command {
 	return &cobra.Command{
 		Use: "inspect FILE", Short: "Show what a transaction file does, and who has signed it", Args: args("FILE"),
-		Long: `Show what a transaction file does, decoded from the bytes that are signed, and whose signatures verify. Amounts are in
-decimals when the genesis file of this home has the asset, else in base units.
+		Long: `Show in words what a transaction file does, decoded from the bytes that are signed, and whose signatures verify. Amounts are in
+decimals when the genesis file of this home has the asset, else in base units; the fingerprint is of what is shown, but for names.
 
-JSON: file, complete, signatures, transaction: id, chain_id, network_id, signers, valid_until, max_fee, fee_asset, operations.`,
+JSON: file, complete, signatures, text, fingerprint, transaction: id, chain_id, network_id, signers, valid_until, max_fee, fee_asset, operations.`,
 		Example: "  pacioli tx inspect 1.tx",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, b, err := c.readDraft(args[0])
 			if err != nil {
 				return err
 			}
-			r := c.showDraft(cmd.Context(), b, d, args[0])
+			r, err := c.showDraft(cmd.Context(), b, d, args[0])
+			if err != nil {
+				return err
+			}
 			return c.print(r, r.text)
 		},
 	}
+}
+
+// agree shows what is to be signed, and asks. What cannot be shown cannot be agreed to.
+func (c *cli) agree(ctx context.Context, b books, d *client.Draft, file string, yes bool) error {
+	r, err := c.showDraft(ctx, b, d, file)
+	if err != nil {
+		return err
+	}
+	if !yes {
+		w := tabwriter.NewWriter(c.err, 0, 4, 2, ' ', 0)
+		r.text(w)
+		if err := w.Flush(); err != nil {
+			return fmt.Errorf("showing the transaction: %w", err)
+		}
+	}
+	return c.confirm(yes, "Sign this?")
 }
 
 func (c *cli) txSign() *cobra.Command {
@@ -379,17 +451,13 @@ JSON: as tx inspect.`,
 			if err != nil {
 				return err
 			}
+			if err := (sendFlags{out: out}).checkOut(); err != nil {
+				return err
+			}
 			if out == "" {
 				out = args[0]
-			} else if _, err := os.Lstat(out); err == nil {
-				return usage("--out %s exists", out)
 			}
-			if !yes {
-				var text strings.Builder
-				c.showDraft(ctx, b, d, args[0]).text(&text)
-				fmt.Fprint(c.err, text.String())
-			}
-			if err := c.confirm(yes, "Sign this?"); err != nil {
+			if err := c.agree(ctx, b, d, args[0], yes); err != nil {
 				return err
 			}
 			if err := c.sign(d, anyParty, keys...); err != nil {
@@ -432,9 +500,8 @@ JSON: as pacioli pay.`,
 				return &problem{err: err, name: name, hint: "pacioli tx sign adds signatures"}
 			}
 			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
-				if b.network().ID != d.Network().ID {
-					return &problem{err: fmt.Errorf("%s is for network %s (%s), the nodes are of network %s (%s)", args[0], d.Network().ID, d.Network().ChainID,
-						b.network().ID, b.network().ChainID), name: "other_network"}
+				if err := ofNetwork(b, d, args[0]); err != nil {
+					return err
 				}
 				return c.deliver(ctx, b, d, s)
 			})
@@ -442,4 +509,173 @@ JSON: as pacioli pay.`,
 	}
 	s.addWait(cmd)
 	return cmd
+}
+
+func (c *cli) txMerge() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use: "merge FILE FILE... --out FILE", Short: "Put the signatures of copies of one transaction file together", Args: atLeast(2, "FILE"),
+		Long: `Put the signatures of several copies of one transaction together, and its sponsor if one of them has it. Files of different
+transactions, networks or policies are an error. Signatures that are not needed are left out: the ledger refuses them.
+
+JSON: as tx inspect.`,
+		Example: "  pacioli tx merge alice.tx bob.tx --out both.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := (sendFlags{out: out}).checkOut(); err != nil {
+				return err
+			}
+			d, b, err := c.readDraft(args[0])
+			if err != nil {
+				return err
+			}
+			for _, path := range args[1:] {
+				other, _, err := c.readDraft(path)
+				if err != nil {
+					return err
+				}
+				if err := d.Merge(other); err != nil {
+					return &problem{err: fmt.Errorf("%s and %s do not merge: %w", args[0], path, err), name: "other_transaction",
+						hint: "pacioli tx inspect shows each; operations of different transactions are put into one by tx bundle"}
+				}
+			}
+			return c.writeDraft(cmd.Context(), b, d, out)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write; it must not exist")
+	_ = cmd.MarkFlagRequired("out")
+	return cmd
+}
+
+func (c *cli) txSponsor() *cobra.Command {
+	var s sendFlags
+	var keys []string
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "sponsor FILE --sponsor KEY", Short: "Pay the fee of somebody's transaction, signed or not", Args: args("FILE"),
+		Long: `Add an account that pays the fee and the deposits of a transaction in its signers' place, and sign for it. What the signers
+have signed stays: the sponsor signs over their transaction. The sponsor is shown what it does, pays at most --max-fee and
+--max-deposit, and may be taken off again by whoever has the file: it must not be relied on by others before it is in a block.
+
+JSON: as tx inspect.`,
+		Example: "  pacioli tx sponsor 1.tx --sponsor shop\n  pacioli tx broadcast 1.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.timeout = readTimeout
+			if err := s.check(); err != nil {
+				return err
+			}
+			d, _, err := c.readDraft(args[0])
+			if err != nil {
+				return err
+			}
+			p, err := c.party("--sponsor", s.sponsor, keys)
+			if err != nil {
+				return err
+			}
+			in := client.Intent{Sponsor: p.address, Known: p.known}
+			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
+				if err := ofNetwork(b, d, args[0]); err != nil {
+					return err
+				}
+				if in.MaxFee, err = feeAmount(ctx, b, "--max-fee", s.maxFee); err != nil {
+					return err
+				}
+				if in.MaxDeposit, err = feeAmount(ctx, b, "--max-deposit", s.maxDeposit); err != nil {
+					return err
+				}
+				built, err := b.Sponsor(ctx, d, in)
+				if err != nil {
+					return err
+				}
+				party := len(d.Body().Signers)
+				names, err := c.keysFor(p, built.Accounts()[party])
+				if err != nil {
+					return err
+				}
+				if err := c.agree(ctx, b, d, args[0], yes); err != nil {
+					return err
+				}
+				if err := c.sign(d, party, names...); err != nil {
+					return err
+				}
+				out := s.out
+				if out == "" {
+					out = args[0]
+				}
+				return c.writeDraft(ctx, b, d, out)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.sponsor, "sponsor", "", "account that pays: a key of this home, or an address")
+	keyFlag(f, &keys)
+	f.StringVar(&s.maxFee, "max-fee", "", "most that the fee may be, in decimals of the fee asset (default: what it costs now, or twice that where fees adapt)")
+	f.StringVar(&s.maxDeposit, "max-deposit", "", "most that deposits for new rows may be, in decimals of the fee asset (default: as many as it could open)")
+	f.StringVar(&s.out, "out", "", "file to write (default: replace FILE)")
+	f.BoolVar(&yes, "yes", false, "do not ask")
+	_ = cmd.MarkFlagRequired("sponsor")
+	return cmd
+}
+
+func (c *cli) txBundle() *cobra.Command {
+	var s sendFlags
+	cmd := &cobra.Command{
+		Use: "bundle FILE FILE... --out FILE", Short: "Make one transaction of several: all of them take effect or none", Args: atLeast(2, "FILE"),
+		Long: `Make one transaction of the operations of several files, to be signed by all their signers: an exchange of two assets
+between two people, a payout from several accounts. Signatures in the files are not taken over: everybody signs the whole.
+The first signer of the first file pays the fee, unless --sponsor or --fee-granter names another.
+
+JSON: as tx inspect.`,
+		Example: "  pacioli pay --from alice --to bob 10 EUR --out a.tx\n  pacioli pay --from BOBS-ADDRESS --to alice 11 USD --out b.tx\n  pacioli tx bundle a.tx b.tx --sequence --out swap.tx",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			if s.out == "" {
+				return usage("--out is missing: others have to sign the file")
+			}
+			var drafts []*client.Draft
+			for _, path := range args {
+				d, _, err := c.readDraft(path)
+				if err != nil {
+					return err
+				}
+				drafts = append(drafts, d)
+			}
+			signers, policies, operations, err := client.Combine(drafts...)
+			if err != nil {
+				return err
+			}
+			r := request{operations: operations, send: s}
+			for i, a := range signers {
+				r.signers = append(r.signers, payer{address: a, known: policies[i : i+1]})
+			}
+			return c.online(cmd.Context(), s, func(ctx context.Context, b provenBooks) error {
+				if err := ofNetwork(b, drafts[0], args[0]); err != nil {
+					return err
+				}
+				return c.perform(ctx, b, r)
+			})
+		},
+	}
+	s.add(cmd)
+	return cmd
+}
+
+// ofNetwork tells whether a draft is for the network of the nodes.
+func ofNetwork(b books, d *client.Draft, file string) error {
+	if b.network().ID == d.Network().ID {
+		return nil
+	}
+	return &problem{err: fmt.Errorf("%s is for network %s (%s), the nodes are of network %s (%s)", file, d.Network().ID, d.Network().ChainID,
+		b.network().ID, b.network().ChainID), name: "other_network"}
+}
+
+// atLeast checks that an argument stands often enough.
+func atLeast(n int, name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, given []string) error {
+		if len(given) < n {
+			return usage("%s is missing: want at least %d", name, n)
+		}
+		return nil
+	}
 }

@@ -192,14 +192,46 @@ type txResult struct {
 	Operations  []operationView `json:"operations"`
 	Deposit     string          `json:"deposit,omitempty"` // for new rows, paid back when they go
 	Results     []resultView    `json:"results,omitempty"` // one per operation
+	Proof       *proofView      `json:"proof,omitempty"`
+}
+
+// proofView is how inclusion and effect of a transaction were proven. Hashes are hex.
+type proofView struct {
+	Header          string `json:"header"` // hash of the block's header
+	DataHash        string `json:"data_hash"`
+	SignedPower     int64  `json:"signed_power"`
+	TotalPower      int64  `json:"total_power"`
+	NextHeader      string `json:"next_header"`
+	LastResultsHash string `json:"last_results_hash"`
+	NextSignedPower int64  `json:"next_signed_power"`
+	NextTotalPower  int64  `json:"next_total_power"`
+	Transactions    uint64 `json:"transactions"` // in the block
 }
 
 // finish shows a final transaction; its error is nil or says that it failed.
 func (c *cli) finish(ctx context.Context, b books, f client.Final) error {
+	return c.show(ctx, b, f, nil)
+}
+
+// finishWithProof is finish with the steps of the proof.
+func (c *cli) finishWithProof(ctx context.Context, b books, f client.Final) error {
+	p := &proofView{Header: hex.EncodeToString(f.Header.Hash), DataHash: hex.EncodeToString(f.Header.DataHash), NextHeader: hex.EncodeToString(f.Next.Hash),
+		LastResultsHash: hex.EncodeToString(f.Next.LastResultsHash), Transactions: f.Total}
+	var err error
+	if p.SignedPower, p.TotalPower, err = client.SignedPower(f.Header); err != nil {
+		return err
+	}
+	if p.NextSignedPower, p.NextTotalPower, err = client.SignedPower(f.Next); err != nil {
+		return err
+	}
+	return c.show(ctx, b, f, p)
+}
+
+func (c *cli) show(ctx context.Context, b books, f client.Final, steps *proofView) error {
 	v := c.view(ctx, b, b.network(), f.ID, f.Tx.Body)
 	r := txResult{Outcome: client.OutcomeOf(f, nil).String(), ID: f.ID, Code: uint32(f.Receipt.Code), CodeName: f.Receipt.Code.String(),
 		Height: f.Height, Index: &f.Index, ProofHeight: f.ProofHeight, Time: f.Time.UTC().Format(time.RFC3339Nano), Fee: f.Receipt.Fee.String(),
-		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt)}
+		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt), Proof: steps}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
 			r.Fee, r.Deposit, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), f.Receipt.Deposit.Format(a.Scale), a.Code
@@ -237,4 +269,10 @@ func (r txResult) text(w io.Writer) {
 	}
 	fmt.Fprintf(w, "fee\t%s\nblock\t%d, transaction %d, %s\nproof\theader %d, signed by the validators\n",
 		strings.TrimSpace(r.Fee+" "+r.FeeAsset), r.Height, *r.Index, r.Time, r.ProofHeight)
+	if p := r.Proof; p != nil {
+		fmt.Fprintf(w, "verified\theader %d, %s, signed by %d of %d voting power\n", r.Height, p.Header, p.SignedPower, p.TotalPower)
+		fmt.Fprintf(w, "\tits data hash %s has the transaction as number %d of %d\n", p.DataHash, *r.Index, p.Transactions)
+		fmt.Fprintf(w, "\theader %d, %s, signed by %d of %d voting power\n", r.ProofHeight, p.NextHeader, p.NextSignedPower, p.NextTotalPower)
+		fmt.Fprintf(w, "\tits results hash %s has the receipt as number %d of %d\n", p.LastResultsHash, *r.Index, p.Transactions)
+	}
 }

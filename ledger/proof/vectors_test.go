@@ -50,6 +50,88 @@ type receiptVector struct {
 	Holds           bool     `json:"holds"`
 }
 
+// subtreeVector is one answer about a part of a tree, at a place that is proven by the roots under the AppHash and by the
+// answers above it.
+type subtreeVector struct {
+	Name    string        `json:"name"`
+	AppHash hexBytes      `json:"app_hash"`
+	Roots   hexBytes      `json:"roots"`
+	Tree    string        `json:"tree"`
+	Path    hexBytes      `json:"path"` // a byte for each step: 0 left, 1 right
+	Hash    hexBytes      `json:"hash"` // of the node at the path
+	Subtree hexBytes      `json:"subtree"`
+	Size    uint64        `json:"size"`
+	Rows    [][2]hexBytes `json:"rows"`
+	Stops   []hexBytes    `json:"stops"` // paths of the nodes that are shown by their hash only
+	Holds   bool          `json:"holds"`
+}
+
+func makeSubtreeVectors(t *testing.T) (list []subtreeVector) {
+	s := newStored(t, 12, 4, 14)
+	add := func(name string, p proof.Place, b []byte, holds bool) {
+		v := subtreeVector{Name: name, AppHash: s.store.AppHash(), Roots: s.roots(t), Tree: ledger.TreeNames()[p.Tree], Path: p.Path, Hash: p.Hash[:],
+			Subtree: b, Rows: [][2]hexBytes{}, Stops: []hexBytes{}, Holds: holds}
+		if c, err := p.Open(b); err == nil {
+			v.Size = c.Size
+			for _, item := range c.Items {
+				if item.Below != nil {
+					v.Stops = append(v.Stops, item.Below.Path)
+				} else {
+					v.Rows = append(v.Rows, [2]hexBytes{item.Key, item.Value})
+				}
+			}
+		}
+		list = append(list, v)
+	}
+	params := s.largest(t)
+	whole := s.subtree(t, params, proof.MaxLeaves)
+	add("a whole tree", params, whole.Encode(), true)
+	top := s.subtree(t, params, 4).Encode()
+	add("the top of a tree", params, top, true)
+	content, err := params.Open(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	below := *content.Items[len(content.Items)-1].Below
+	add("below the top", below, s.subtree(t, below, 4).Encode(), true)
+	for _, p := range s.places(t) {
+		if len(s.subtree(t, p, 10)) == 1 {
+			add("a tree with its own leaf only", p, s.subtree(t, p, 10).Encode(), true)
+			break
+		}
+	}
+	last := len(whole) - 1
+	changed := func(change func(s proof.Subtree) proof.Subtree) []byte { return change(slices.Clone(whole)).Encode() }
+	add("a leaf left out", params, changed(func(s proof.Subtree) proof.Subtree { return s[:last] }), false)
+	add("another value", params, changed(func(s proof.Subtree) proof.Subtree { s[last].Value = []byte{1}; return s }), false)
+	add("another version", params, changed(func(s proof.Subtree) proof.Subtree { s[last].Version++; return s }), false)
+	add("another size", params, changed(func(s proof.Subtree) proof.Subtree { s[0].Size--; return s }), false)
+	add("nothing but its hash", params, proof.Subtree{{Hash: params.Hash[:]}}.Encode(), false)
+	add("of another place", below, top, false)
+	add("an unknown field", params, append(whole.Encode(), 0x12, 1, 0), false)
+	return list
+}
+
+func TestSubtreeVectors(t *testing.T) {
+	for _, v := range golden(t, "subtree.json", makeSubtreeVectors(t)) {
+		places, err := proof.OpenRoots(v.AppHash, v.Roots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		place := places[slices.Index(ledger.TreeNames(), v.Tree)]
+		if len(v.Path) > 0 {
+			place = proof.Place{Tree: place.Tree, Path: v.Path, Hash: [32]byte(v.Hash)}
+		}
+		c, err := place.Open(v.Subtree)
+		if v.Holds != (err == nil) || !bytes.Equal(place.Hash[:], v.Hash) {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+		if err == nil && (c.Size != v.Size || len(c.Items) != len(v.Rows)+len(v.Stops)) {
+			t.Errorf("%s: size %d, %d items", v.Name, c.Size, len(c.Items))
+		}
+	}
+}
+
 func makeStateVectors(t *testing.T) (list []stateVector) {
 	s := filledState(t, "vectors", 11, 120)
 	add := func(name string, key, value []byte, p []byte, holds bool) {

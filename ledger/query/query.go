@@ -12,6 +12,8 @@
 //	/simulate           data: a transaction, whose signatures are taken to be good. A [Simulation].
 //	/lines, /grants     data: see [KeyRange]. The keys of an account's lines, of the grants that it has given: {repeated bytes keys = 1}.
 //	/search             data: a [Search]. [Hits] of the node's index.
+//	/trees              no data. The roots of all trees at a height: proof.EncodeRoots. Height as above, with proof.
+//	/tree/<tree>        data: [TreeData]. A proof.Subtree at a height: a node of the tree with all or the top of what is below it.
 package query
 
 import (
@@ -30,10 +32,14 @@ const (
 	PathAccount = "/account"
 	PathEntries = "/entries"
 	PathNetwork = "/network"
+	PathTrees   = "/trees"
 )
 
 // StorePath returns the path that asks for rows of a tree.
 func StorePath(tree string) string { return "/store/" + tree + "/key" }
+
+// TreePath returns the path that asks for nodes of a tree.
+func TreePath(tree string) string { return "/tree/" + tree }
 
 // Codes of answers, in the codespace [Codespace]. They are not codes of transactions.
 const (
@@ -49,6 +55,9 @@ const (
 // MaxData bounds the data of a question in bytes, but of /simulate, which takes a whole transaction; the longest is a
 // [Search] with 167.
 const MaxData = 1 << 10
+
+// maxTreePath bounds the steps of a path down a tree: an AVL tree of 2^44 leaves is at most 64 high.
+const maxTreePath = 64
 
 // MaxEntries bounds one answer of /entries: 1,000 entries of at most 300 bytes are 300 kB.
 const MaxEntries = 1000
@@ -106,6 +115,26 @@ func ParseEntriesData(data []byte) (line ledger.LineKey, incarnation, from uint6
 	rest := data[copy(line.Account[:], data):]
 	rest = rest[copy(line.Asset[:], rest):]
 	return line, binary.BigEndian.Uint64(rest), binary.BigEndian.Uint64(rest[8:]), binary.BigEndian.Uint32(rest[16:]), true
+}
+
+// TreeData asks for the node that path leads to from the root of a tree, a 0 for left and a 1 for right, and for what is
+// below it: all, if that is at most so many leaves.
+func TreeData(path []byte, leaves uint32) []byte {
+	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(path)), leaves), path...)
+}
+
+// ParseTreeData reads what TreeData wrote; ok is false for no leaves, more than 64 steps, and steps that are neither 0 nor 1.
+func ParseTreeData(data []byte) (path []byte, leaves uint32, ok bool) {
+	if len(data) < 4 || len(data) > 4+maxTreePath {
+		return nil, 0, false
+	}
+	leaves, path = binary.BigEndian.Uint32(data), data[4:]
+	for _, step := range path {
+		if step > 1 {
+			return nil, 0, false
+		}
+	}
+	return path, leaves, leaves > 0
 }
 
 // EncodeEntries writes the answer of /entries.

@@ -13,7 +13,7 @@ func (l *Ledger) execute(x *execution) (code uint32, receipt []byte) {
 	for _, p := range x.parties {
 		if p.account == nil {
 			l.policies.put(p.policy.hash, p.policy)
-			l.accounts.put(p.address, &account{policy: p.policy.hash, deposit: units(l.params.DepositAccount)})
+			l.accounts.put(p.address, &account{policy: p.policy.hash, deposit: x.deposit(l.params.DepositAccount, p.address)})
 		}
 		switch {
 		case p.signer == nil:
@@ -218,8 +218,8 @@ func (l *Ledger) createHold(x *execution, signer address, o *pb.CreateHold, resu
 	if c := l.open(x, credited, from); c != ok {
 		return c
 	}
-	deposit := units(l.params.DepositHold)
-	if c := l.take(x, deposit); c != ok {
+	d, c := l.take(x, l.params.DepositHold, from)
+	if c != ok {
 		return c
 	}
 	m := amountOf(o.Amount)
@@ -238,7 +238,7 @@ func (l *Ledger) createHold(x *execution, signer address, o *pb.CreateHold, resu
 	}
 	h := &hold{from: from, to: to, asset: id, amount: m, reference: o.Reference, code: o.Code, expires: o.Expires, notBefore: o.NotBefore,
 		arbiter: o.Arbiter, hashLock: o.HashLock, postBy: o.PostBy, voidBy: o.VoidBy, postAtExpiry: o.PostAtExpiry,
-		deposit: deposit, slot: uint32(len(queue))}
+		deposit: d, slot: uint32(len(queue))}
 	key := sum("pacioli.hold.v1\x00", x.id[:], u32(x.operation))
 	l.post(x, debited, counters{debitsPending: m}, h.entry(entryHoldMade, key, false, m))
 	l.post(x, credited, counters{creditsPending: m}, h.entry(entryHoldMade, key, true, m))
@@ -430,7 +430,7 @@ func (l *Ledger) setLine(x *execution, signer address, o *pb.SetLine) code {
 	if o.Credit != nil {
 		after.credit = amountOf(o.Credit.Amount)
 		a.credit = a.credit.minus(before.credit).plus(after.credit)
-		if !l.withinSupply(id, signer, a.credit, a.maxSupply) {
+		if !a.credit.below(limit) || !l.withinSupply(id, signer, a.credit, a.maxSupply) {
 			return supplyExceeded
 		}
 		if before.debitsPosted.plus(before.debitsPending).above(before.creditsPosted.plus(after.credit)) {
@@ -553,9 +553,9 @@ func (l *Ledger) closeAccount(x *execution, signer address, o *pb.CloseAccount) 
 		return accountInUse
 	}
 	a := l.accounts.edit(signer)
-	deposit := a.deposit
-	a.closed, a.recovery, a.deposit = true, nil, amount{}
-	return l.payBack(x, address(o.To), deposit, nil)
+	d := a.deposit
+	a.closed, a.recovery, a.deposit = true, nil, deposit{}
+	return l.payBack(x, address(o.To), d, nil)
 }
 
 func grantOf(granter address, grantee []byte, kind uint32, asset []byte) grantKey {
@@ -572,18 +572,18 @@ func (l *Ledger) setGrant(x *execution, signer address, o *pb.SetGrant) code {
 	if l.now() >= o.Until {
 		return grantExpired
 	}
-	var deposit amount
+	var d deposit
 	if before := l.grants.get(key); before != nil {
-		deposit = before.deposit
+		d = before.deposit
 	} else {
-		deposit = units(l.params.DepositGrant)
-		if c := l.take(x, deposit); c != ok {
+		var c code
+		if d, c = l.take(x, l.params.DepositGrant, signer); c != ok {
 			return c
 		}
 		l.holdings.edit(signer).grants++
 	}
 	l.grants.put(key, &grant{perPeriod: amountOf(o.PerPeriod), period: o.Period, total: amountOf(o.Total), until: o.Until, to: o.To,
-		begun: l.now(), deposit: deposit, epoch: l.accounts.get(signer).epoch})
+		begun: l.now(), deposit: d, epoch: l.accounts.get(signer).epoch})
 	return ok
 }
 

@@ -108,17 +108,30 @@ func (l *Ledger) open(x *execution, key lineKey, instance address) code {
 	if owner.optIn && instance != key.account {
 		return lineNotOpen
 	}
-	deposit := units(l.params.DepositLine)
-	if c := l.take(x, deposit); c != ok {
+	d, c := l.take(x, l.params.DepositLine, key.account)
+	if c != ok {
 		return c
 	}
-	l.lines.put(key, &line{deposit: deposit, incarnation: owner.closedLines})
+	l.lines.put(key, &line{deposit: d, incarnation: owner.closedLines})
 	l.holdings.edit(key.account).lines++
 	return ok
 }
 
-// take takes a deposit from the payer.
-func (l *Ledger) take(x *execution, d amount) code {
+// take takes a deposit from the payer for a row of an owner.
+func (l *Ledger) take(x *execution, price uint64, owner address) (taken deposit, c code) {
+	taken = x.deposit(price, owner)
+	return taken, l.takeFrom(x, taken.amount)
+}
+
+// deposit is what a row of an owner remembers of its price.
+func (x *execution) deposit(price uint64, owner address) deposit {
+	if price == 0 || x.payer == owner {
+		return deposit{amount: units(price)}
+	}
+	return deposit{units(price), x.payer[:]}
+}
+
+func (l *Ledger) takeFrom(x *execution, d amount) code {
 	if d.isZero() {
 		return ok
 	}
@@ -146,8 +159,16 @@ func (l *Ledger) postTaken(x *execution, d amount) {
 		&pb.Entry{Kind: entryDepositTaken, Counterparty: pool[:], Amount: d.bytes()})
 }
 
-// payBack pays a deposit back to an account, of a hold or of anything else.
-func (l *Ledger) payBack(x *execution, to address, d amount, hold []byte) code {
+// payBack pays a deposit back, to an account unless it came from another one, of a hold or of anything else.
+func (l *Ledger) payBack(x *execution, to address, back deposit, hold []byte) code {
+	if back.depositor != nil {
+		l.payBackTo(x, address(back.depositor), back.amount, hold) // if possible
+		return ok
+	}
+	return l.payBackTo(x, to, back.amount, hold)
+}
+
+func (l *Ledger) payBackTo(x *execution, to address, d amount, hold []byte) code {
 	if d.isZero() {
 		return ok
 	}

@@ -69,7 +69,7 @@ type account struct {
 	policyVersion uint32
 	sequence      uint64
 	optIn, closed bool
-	deposit       amount
+	deposit       deposit
 	epoch         uint32
 	closedLines   uint64
 	closedHead    hash
@@ -79,6 +79,12 @@ type account struct {
 type recovery struct {
 	policy  hash
 	readyAt uint64
+}
+
+// deposit is what a row has cost.
+type deposit struct {
+	amount    amount
+	depositor []byte // who gets it back; nil: the row's owner, or whom the owner names
 }
 
 type lineKey struct {
@@ -91,7 +97,8 @@ type line struct {
 	entries                                                    uint64
 	head                                                       hash
 	flags                                                      uint32
-	ceiling, credit, cap, deposit                              amount
+	ceiling, credit, cap                                       amount
+	deposit                                                    deposit
 	incarnation                                                uint64
 }
 
@@ -118,7 +125,7 @@ type hold struct {
 	arbiter, hashLock  []byte
 	postBy, voidBy     uint32
 	postAtExpiry       bool
-	deposit            amount
+	deposit            deposit
 	slot               uint32
 }
 
@@ -138,7 +145,7 @@ type grant struct {
 	periodNumber  uint64
 	spentInPeriod amount
 	spent         amount
-	deposit       amount
+	deposit       deposit
 	epoch         uint32
 }
 
@@ -384,6 +391,9 @@ func (l *Ledger) post(x *execution, key lineKey, c counters, e *pb.Entry) {
 	n.creditsPosted = n.creditsPosted.plus(c.creditsPosted)
 	n.entries++
 	e.Number, e.Height = n.entries, l.height
+	if len(e.Counterparty) > 0 {
+		e.Counterparty = optional(address(e.Counterparty)) // money can be sent to the address of zeros
+	}
 	if x != nil {
 		e.TxId, e.Operation = x.id[:], x.operation
 	}

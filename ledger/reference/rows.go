@@ -26,7 +26,7 @@ func (l *Ledger) Rows() map[string][]byte {
 		put(versioned(id[:]), []byte{0x04}, padded)
 	}
 	for key, h := range l.holdings.rows {
-		put(versioned(marshal(&pb.Holdings{Lines: h.lines, Grants: h.grants, Assets: h.assets})), []byte{0x05}, key[:])
+		put(h.row(), []byte{0x05}, key[:])
 	}
 	for key, h := range l.holds.rows {
 		put(h.row(), []byte{0x06}, key[:])
@@ -37,7 +37,7 @@ func (l *Ledger) Rows() map[string][]byte {
 	t := l.total()
 	put(versioned(marshal(l.params)), []byte{0x40})
 	put(versioned(marshal(&pb.Network{ChainId: l.chainID, Id: l.networkID[:], InitialHeight: l.initial})), []byte{0x41})
-	put(versioned(marshal(&pb.FeeRate{Multiplier: t.multiplier})), []byte{0x42})
+	put(l.Row([]byte{0x42}), []byte{0x42})
 	for second, b := range l.buckets.rows {
 		put(versioned(marshal(&pb.Bucket{Count: uint32(len(b.entered)), Digest: b.digest[:]})), []byte{0x50}, u64(second))
 		for i, n := range b.entered {
@@ -63,7 +63,7 @@ func (l *Ledger) Rows() map[string][]byte {
 	return rows
 }
 
-// Row returns the value of one account, line, asset, hold or grant, nil where there is none: what who writes transactions
+// Row returns the value of one row of an account, line, asset, hold, grant, of holdings or the fee rate, nil where there is none: what who writes transactions
 // wants to know meanwhile.
 func (l *Ledger) Row(key []byte) []byte {
 	switch rest := key[1:]; key[0] {
@@ -79,6 +79,10 @@ func (l *Ledger) Row(key []byte) []byte {
 		if a := l.assets.get(assetID(rest)); a != nil {
 			return a.row()
 		}
+	case 0x05:
+		if h := l.holdings.get(address(rest)); h != nil {
+			return h.row()
+		}
 	case 0x06:
 		if h := l.holds.get(hash(rest)); h != nil {
 			return h.row()
@@ -87,6 +91,8 @@ func (l *Ledger) Row(key []byte) []byte {
 		if g := l.grants.get(grantKey{address(rest[:32]), address(rest[32:64]), uint32(rest[64]), assetID(rest[65:])}); g != nil {
 			return g.row()
 		}
+	case 0x42:
+		return versioned(marshal(&pb.FeeRate{Multiplier: l.total().multiplier}))
 	}
 	return nil
 }
@@ -95,7 +101,7 @@ func versioned(message []byte) []byte { return append([]byte{1}, message...) }
 
 func (a *account) row() []byte {
 	m := &pb.Account{Policy: a.policy[:], PolicyVersion: a.policyVersion, Sequence: a.sequence,
-		Flags: pick[uint32](a.optIn, 1, 0) | pick[uint32](a.closed, 2, 0), Deposit: a.deposit.bytes(), Epoch: a.epoch,
+		Flags: pick[uint32](a.optIn, 1, 0) | pick[uint32](a.closed, 2, 0), Deposit: a.deposit.amount.bytes(), Depositor: a.deposit.depositor, Epoch: a.epoch,
 		ClosedLines: a.closedLines, ClosedHead: optional(a.closedHead)}
 	if r := a.recovery; r != nil {
 		m.Recovery = &pb.Recovery{Policy: r.policy[:], ReadyAt: r.readyAt}
@@ -106,7 +112,7 @@ func (a *account) row() []byte {
 func (n *line) row() []byte {
 	return versioned(marshal(&pb.Line{DebitsPending: n.debitsPending.bytes(), DebitsPosted: n.debitsPosted.bytes(),
 		CreditsPending: n.creditsPending.bytes(), CreditsPosted: n.creditsPosted.bytes(), Entries: n.entries, Head: n.head[:], Flags: n.flags,
-		Ceiling: n.ceiling.bytes(), Credit: n.credit.bytes(), Cap: n.cap.bytes(), Deposit: n.deposit.bytes(), Incarnation: n.incarnation}))
+		Ceiling: n.ceiling.bytes(), Credit: n.credit.bytes(), Cap: n.cap.bytes(), Deposit: n.deposit.amount.bytes(), Depositor: n.deposit.depositor, Incarnation: n.incarnation}))
 }
 
 func (a *asset) row() []byte {
@@ -114,16 +120,20 @@ func (a *asset) row() []byte {
 		MetadataHash: a.metadataHash, Controls: a.controls, Frozen: a.frozen, Credit: a.credit.bytes()}))
 }
 
+func (h *holdings) row() []byte {
+	return versioned(marshal(&pb.Holdings{Lines: h.lines, Grants: h.grants, Assets: h.assets}))
+}
+
 func (h *hold) row() []byte {
 	return versioned(marshal(&pb.Hold{From: h.from[:], To: h.to[:], Asset: h.asset[:], Amount: h.amount.bytes(), Reference: h.reference,
 		Code: h.code, Expires: h.expires, NotBefore: h.notBefore, Arbiter: h.arbiter, HashLock: h.hashLock, PostBy: h.postBy, VoidBy: h.voidBy,
-		PostAtExpiry: h.postAtExpiry, Deposit: h.deposit.bytes(), Slot: h.slot}))
+		PostAtExpiry: h.postAtExpiry, Deposit: h.deposit.amount.bytes(), Depositor: h.deposit.depositor, Slot: h.slot}))
 }
 
 func (g *grant) row() []byte {
 	return versioned(marshal(&pb.Grant{PerPeriod: g.perPeriod.bytes(), Period: g.period, Total: g.total.bytes(), Until: g.until, To: g.to,
 		Begun: g.begun, PeriodNumber: g.periodNumber, SpentInPeriod: g.spentInPeriod.bytes(), Spent: g.spent.bytes(),
-		Deposit: g.deposit.bytes(), Epoch: g.epoch}))
+		Deposit: g.deposit.amount.bytes(), Depositor: g.deposit.depositor, Epoch: g.epoch}))
 }
 
 func optional(h hash) []byte {

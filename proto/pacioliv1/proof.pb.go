@@ -169,6 +169,182 @@ func (x *Inclusion) GetShape() [][]byte {
 	return nil
 }
 
+// Node is one node of a state tree as it is hashed: an inner node has height, size and version; a leaf has version, key and
+// value; a node where a Subtree stops has its hash alone.
+type Node struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Height        uint64                 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"` // 0: a leaf
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`     // leaves below; absent in a leaf
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Key           []byte                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Node) Reset() {
+	*x = Node{}
+	mi := &file_pacioli_v1_proof_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Node) ProtoMessage() {}
+
+func (x *Node) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_proof_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Node.ProtoReflect.Descriptor instead.
+func (*Node) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_proof_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Node) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Node) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Node) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Node) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Node) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Node) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// Subtree is a node of a state tree with what is below it, or the top of that, in pre-order.
+type Subtree struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*Node                `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subtree) Reset() {
+	*x = Subtree{}
+	mi := &file_pacioli_v1_proof_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subtree) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subtree) ProtoMessage() {}
+
+func (x *Subtree) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_proof_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subtree.ProtoReflect.Descriptor instead.
+func (*Subtree) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_proof_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Subtree) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// Roots are the roots of all state trees, in the order of their names.
+type Roots struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Roots         [][]byte               `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Roots) Reset() {
+	*x = Roots{}
+	mi := &file_pacioli_v1_proof_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Roots) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Roots) ProtoMessage() {}
+
+func (x *Roots) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_proof_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Roots.ProtoReflect.Descriptor instead.
+func (*Roots) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_proof_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Roots) GetRoots() [][]byte {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
 var File_pacioli_v1_proof_proto protoreflect.FileDescriptor
 
 const file_pacioli_v1_proof_proto_rawDesc = "" +
@@ -185,7 +361,18 @@ const file_pacioli_v1_proof_proto_rawDesc = "" +
 	"\x05total\x18\x04 \x01(\x04R\x05total\x12\x19\n" +
 	"\btx_aunts\x18\x05 \x03(\fR\atxAunts\x12!\n" +
 	"\fresult_aunts\x18\x06 \x03(\fR\vresultAunts\x12\x14\n" +
-	"\x05shape\x18\a \x03(\fR\x05shapeB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
+	"\x05shape\x18\a \x03(\fR\x05shape\"\x88\x01\n" +
+	"\x04Node\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\fR\x05value\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\fR\x04hash\"1\n" +
+	"\aSubtree\x12&\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x10.pacioli.v1.NodeR\x05nodes\"\x1d\n" +
+	"\x05Roots\x12\x14\n" +
+	"\x05roots\x18\x01 \x03(\fR\x05rootsB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
 
 var (
 	file_pacioli_v1_proof_proto_rawDescOnce sync.Once
@@ -199,17 +386,21 @@ func file_pacioli_v1_proof_proto_rawDescGZIP() []byte {
 	return file_pacioli_v1_proof_proto_rawDescData
 }
 
-var file_pacioli_v1_proof_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_pacioli_v1_proof_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_pacioli_v1_proof_proto_goTypes = []any{
 	(*State)(nil),     // 0: pacioli.v1.State
 	(*Inclusion)(nil), // 1: pacioli.v1.Inclusion
+	(*Node)(nil),      // 2: pacioli.v1.Node
+	(*Subtree)(nil),   // 3: pacioli.v1.Subtree
+	(*Roots)(nil),     // 4: pacioli.v1.Roots
 }
 var file_pacioli_v1_proof_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: pacioli.v1.Subtree.nodes:type_name -> pacioli.v1.Node
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_pacioli_v1_proof_proto_init() }
@@ -223,7 +414,7 @@ func file_pacioli_v1_proof_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pacioli_v1_proof_proto_rawDesc), len(file_pacioli_v1_proof_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
