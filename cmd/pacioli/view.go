@@ -42,6 +42,7 @@ type operationView struct {
 	Policy     []keyView       `json:"policy,omitempty"`
 	Threshold  uint32          `json:"threshold,omitempty"`
 	guardView
+	operationDetail
 }
 
 // bodyView is a transaction's body as results show it, always decoded from the bytes themselves.
@@ -105,6 +106,7 @@ func (c *cli) view(ctx context.Context, b books, network ledger.Network, id cryp
 				o.guardView = newGuardView(p)
 			}
 		}
+		o.detail(op, names, asset)
 		v.Operations = append(v.Operations, o)
 	}
 	return v
@@ -127,7 +129,13 @@ func (o operationView) line(names map[crypto.Address]string) string {
 		if o.AmountBase != "" {
 			what = o.AmountBase + " base units of asset " + o.AssetID
 		}
+		if len(o.Balancing) > 0 {
+			what = "at most " + what
+		}
 		text := fmt.Sprintf("%s pays %s to %s", by, what, named(*o.To, o.ToName))
+		if o.Granter != nil {
+			text += " from " + named(*o.Granter, o.GranterName)
+		}
 		if o.Memo != "" {
 			text += fmt.Sprintf(", memo %q", o.Memo)
 		}
@@ -146,6 +154,9 @@ func (o operationView) line(names map[crypto.Address]string) string {
 			text += ", recovered by " + by
 		}
 		return text
+	}
+	if o.sentence != "" {
+		return by + " " + o.sentence
 	}
 	return o.Kind
 }
