@@ -72,8 +72,8 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 
 // complete makes the shell propose this home's keys wherever a key is wanted, and the two ways of output.
 func (c *cli) complete(cmd *cobra.Command) {
-	keys := func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(given) > 0 && strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") || c.settings(cmd) != nil {
+	keys := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if c.settings(cmd) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var names []string
@@ -91,9 +91,27 @@ func (c *cli) complete(cmd *cobra.Command) {
 			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
 		}
 	}
-	fresh := cmd.Name() == "new" || cmd.Name() == "recover" // these want a name that is free
-	if strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") && !fresh && cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = keys
+	// What its line of use calls them says what the arguments are.
+	wanted := strings.Fields(cmd.Use)[1:]
+	fresh := cmd.Name() == "new" || cmd.Name() == "recover" || cmd.CommandPath() == "pacioli asset create" // these want a name that is free
+	if strings.Contains(cmd.Use, " NAME") || strings.Contains(cmd.Use, " GRANTE") || strings.Contains(cmd.Use, " CODE") {
+		if !fresh && cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 {
+			cmd.ValidArgsFunction = func(cmd *cobra.Command, given []string, text string) ([]string, cobra.ShellCompDirective) {
+				which := ""
+				if len(given) < len(wanted) {
+					which = strings.Trim(wanted[len(given)], "[].")
+				}
+				switch which {
+				case "NAME|ADDRESS", "NAME", "GRANTEE", "GRANTER":
+					return keys(cmd, given, text)
+				case "CODE":
+					if c.settings(cmd) == nil {
+						return c.seenCodes(), cobra.ShellCompDirectiveNoFileComp
+					}
+				}
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+		}
 	}
 	if cmd.PersistentFlags().Lookup("output") != nil {
 		_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
