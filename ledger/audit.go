@@ -48,6 +48,8 @@ type Audit struct {
 	params       Parameters
 	pools        []auditLine // lines of the pool of deposits
 	rate         FeeRate
+	closed       map[crypto.Address]bool   // accounts that were closed
+	closedLines  map[crypto.Address]uint64 // of accounts that have closed some
 	grantsOf     map[crypto.Address]uint64
 	assetsOf     map[crypto.Address]uint64
 }
@@ -73,7 +75,7 @@ func NewAudit() *Audit {
 	return &Audit{assets: map[AssetID]Asset{}, policies: map[crypto.Hash]bool{}, buckets: map[uint64]bucket{}, folded: map[uint64]bucket{},
 		codes: map[AssetID]string{}, unmatched: map[nonceKey]uint32{}, holdings: map[crypto.Address]Holdings{},
 		pendingLines: map[LineKey]*pendingLine{}, due: map[dueSlot]crypto.Hash{}, dueCounts: map[uint64]uint32{},
-		grantsOf: map[crypto.Address]uint64{}, assetsOf: map[crypto.Address]uint64{}}
+		closed: map[crypto.Address]bool{}, closedLines: map[crypto.Address]uint64{}, grantsOf: map[crypto.Address]uint64{}, assetsOf: map[crypto.Address]uint64{}}
 }
 
 func (a *Audit) find(format string, args ...any) {
@@ -97,6 +99,16 @@ func (a *Audit) Row(key, value []byte) {
 			a.Accounts++
 			a.wanted = append(a.wanted, account.Policy)
 			a.deposits = a.deposits.plus(account.Deposit)
+			address := crypto.Address(key[1:])
+			if account.Flags&AccountClosedFlag != 0 {
+				a.closed[address] = true
+			}
+			if account.ClosedLines != 0 {
+				a.closedLines[address] = account.ClosedLines
+			}
+			if (account.ClosedLines == 0) != (account.ClosedHead == crypto.Hash{}) {
+				a.find("account %s has closed %d lines, and the head %s over them", address, account.ClosedLines, account.ClosedHead)
+			}
 		}
 	case rowLine:
 		var l auditLine
@@ -115,6 +127,9 @@ func (a *Audit) Row(key, value []byte) {
 			}
 			a.accountLines[len(a.accountLines)-1].lines++
 			a.deposits = a.deposits.plus(l.line.Deposit)
+			if closed := a.closedLines[l.key.Account]; l.line.Incarnation > closed {
+				a.find("line %s/%x is incarnation %d, its account has closed %d lines", l.key.Account, l.key.Asset, l.line.Incarnation, closed)
+			}
 			if !l.line.DebitsPending.IsZero() || !l.line.CreditsPending.IsZero() {
 				a.pendingLines[l.key] = &pendingLine{l.line.DebitsPending, l.line.CreditsPending}
 			}
@@ -290,6 +305,9 @@ func (a *Audit) closeHoldings() {
 		count[address] = h
 	}
 	for _, address := range slices.SortedFunc(maps.Keys(count), compareAddresses) {
+		if a.closed[address] {
+			a.find("account %s is closed, and has %+v", address, count[address])
+		}
 		if count[address] != a.holdings[address] {
 			a.find("account %s has %+v, its row of holdings says %+v", address, count[address], a.holdings[address])
 		}

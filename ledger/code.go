@@ -127,7 +127,7 @@ var explanations = []Explanation{
 	{IssuerLine, "issuer_line", "This cannot be done to the issuer's own line.", "Nothing to do: it stays as long as the asset."},
 	{CreditInUse, "credit_in_use", "The line is overdrawn by more than the new credit.", "Grant as much credit as is used, or wait until it is paid back."},
 	{PolicyUnchanged, "policy_unchanged", "The new policy is the account's present one.", "Nothing to do."},
-	{RecoveryUnavailable, "recovery_unavailable", "The account has never signed, or its policy does not name the signer as recovery account.", "Recover from the account that the policy names."},
+	{RecoveryUnavailable, "recovery_unavailable", "The account has never signed or was closed, or its policy does not name the signer as recovery account.", "Recover from the account that the policy names."},
 	{RecoveryPending, "recovery_pending", "A recovery of the account was started before.", "Finish it or cancel it first."},
 	{RecoveryNone, "recovery_none", "No recovery of the account was started.", "Start one first; it may have been cancelled."},
 	{RecoveryOtherPolicy, "recovery_other_policy", "The policy is not the one that was announced.", "Finish with the announced policy, or cancel and start again."},

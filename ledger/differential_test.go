@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"math/rand"
 	"testing"
 	"unicode/utf8"
@@ -95,47 +97,137 @@ func bodyOK(raw []byte) bool {
 			return false
 		}
 	}
-	changes := map[uint32]bool{}
+	if !amountOK(m.MaxDeposit) || !optional(m.FeeGranter, 32) || seen[string(m.FeeGranter)] {
+		return false
+	}
+	once := map[string]bool{}
 	for _, o := range m.Operations {
-		switch k := o.Kind.(type) {
-		case *pb.Operation_Transfer:
-			t := k.Transfer
-			if int(t.From) >= len(m.Signers) || len(t.To) != 32 || len(t.Asset) != 16 || len(t.Amount) == 0 || !amountOK(t.Amount) ||
-				!optional(t.Reference, 16) || t.Code > 65535 || len(t.Memo) > 256 || !utf8.ValidString(t.Memo) ||
-				bytes.Equal(t.To, m.Signers[t.From].Address) {
-				return false
-			}
-		case *pb.Operation_CreateAsset:
-			c := k.CreateAsset
-			if int(c.Issuer) >= len(m.Signers) || len(c.Code) < 3 || len(c.Code) > 12 || c.Scale > 18 || len(c.MaxSupply) == 0 ||
-				!amountOK(c.MaxSupply) || len(c.MetadataHash) != 0 && len(c.MetadataHash) != 32 {
-				return false
-			}
-			for i, x := range []byte(c.Code) {
-				if !(x >= 'A' && x <= 'Z' || i > 0 && x >= '0' && x <= '9') {
-					return false
-				}
-			}
-		case *pb.Operation_SetPolicy:
-			s := k.SetPolicy
-			if int(s.Signer) >= len(m.Signers) || changes[s.Signer] || !policyOK(s.Policy) {
-				return false
-			}
-			changes[s.Signer] = true
-			var p pb.Policy
-			if proto.Unmarshal(s.Policy, &p); len(p.Keys) != len(s.Proofs) {
-				return false
-			}
-			for _, proof := range s.Proofs {
-				if len(proof) == 0 || len(proof) > MaxSignatureBytes {
-					return false
-				}
-			}
-		default:
+		if !operationOK(&m, o, once) {
 			return false
 		}
 	}
 	return true
+}
+
+// noteOK: fields 5 to 7 of what moves something, and its amount.
+func noteOK(amount, reference []byte, code uint32, memo string) bool {
+	return len(amount) > 0 && amountOK(amount) && optional(reference, 16) && code <= 65535 && len(memo) <= 256 && utf8.ValidString(memo)
+}
+
+func proofsOK(policy []byte, proofs [][]byte, account []byte) bool {
+	var p pb.Policy
+	if !policyOK(policy) || proto.Unmarshal(policy, &p) != nil || len(p.Keys) != len(proofs) || bytes.Equal(p.RecoveryAccount, account) {
+		return false
+	}
+	for _, proof := range proofs {
+		if len(proof) == 0 || len(proof) > MaxSignatureBytes {
+			return false
+		}
+	}
+	return true
+}
+
+// operationOK is the tables of docs/PROTOCOL.md. once holds what may stand once in a transaction.
+func operationOK(m *pb.Body, o *pb.Operation, once map[string]bool) bool {
+	arm := o.ProtoReflect().WhichOneof(o.ProtoReflect().Descriptor().Oneofs().Get(0))
+	if arm == nil {
+		return false
+	}
+	kind := o.ProtoReflect().Get(arm).Message()
+	by := uint32(kind.Get(kind.Descriptor().Fields().ByNumber(1)).Uint()) // the first field of every operation
+	if int64(by) >= int64(len(m.Signers)) {
+		return false
+	}
+	signer := m.Signers[by].Address
+	address := func(a []byte) bool { return len(a) == 32 }
+	another := func(a []byte) bool { return len(a) == 32 && !bytes.Equal(a, signer) }
+	granted := func(granter, to []byte) bool { // who is debited does not pay itself
+		debited := signer
+		if len(granter) != 0 {
+			debited = granter
+		}
+		return optional(granter, 32) && !bytes.Equal(granter, signer) && address(to) && !bytes.Equal(debited, to)
+	}
+	limit := func(l *pb.Limit) bool { return amountOK(l.GetAmount()) }
+	isOnce := func(key string) bool {
+		first := !once[key]
+		once[key] = true
+		return first
+	}
+	const year9999 = 253402300799
+	switch k := o.Kind.(type) {
+	case *pb.Operation_Transfer:
+		t := k.Transfer
+		return granted(t.Granter, t.To) && len(t.Asset) == 16 && noteOK(t.Amount, t.Reference, t.Code, t.Memo) && t.Balancing <= 3
+	case *pb.Operation_CreateAsset:
+		c := k.CreateAsset
+		if len(c.Code) < 3 || len(c.Code) > 12 || c.Scale > 18 || len(c.MaxSupply) == 0 || !amountOK(c.MaxSupply) ||
+			len(c.MetadataHash) != 0 && len(c.MetadataHash) != 32 || c.Controls > 7 {
+			return false
+		}
+		for i, x := range []byte(c.Code) {
+			if !(x >= 'A' && x <= 'Z' || i > 0 && x >= '0' && x <= '9') {
+				return false
+			}
+		}
+		return true
+	case *pb.Operation_SetPolicy:
+		return isOnce(fmt.Sprint("policy of signer ", by)) && proofsOK(k.SetPolicy.Policy, k.SetPolicy.Proofs, signer)
+	case *pb.Operation_CreateHold:
+		h := k.CreateHold
+		debited := signer
+		if len(h.Granter) != 0 {
+			debited = h.Granter
+		}
+		arbitrated, locked := len(h.Arbiter) != 0, len(h.HashLock) != 0
+		return granted(h.Granter, h.To) && len(h.Asset) == 16 && noteOK(h.Amount, h.Reference, h.Code, h.Memo) && h.Balancing <= 1 &&
+			h.Expires >= 1 && h.Expires <= year9999 && h.NotBefore < h.Expires &&
+			optional(h.Arbiter, 32) && !bytes.Equal(h.Arbiter, h.To) && !bytes.Equal(h.Arbiter, debited) && optional(h.HashLock, 32) &&
+			h.PostBy <= 15 && h.VoidBy <= 7 && arbitrated == ((h.PostBy|h.VoidBy)&2 != 0) && (h.PostBy&8 == 0 || locked) &&
+			(h.PostBy != 0 || h.PostAtExpiry) && !(h.PostAtExpiry && locked)
+	case *pb.Operation_PostHold:
+		return address(k.PostHold.Hold) && amountOK(k.PostHold.Amount) && len(k.PostHold.Preimage) <= 64
+	case *pb.Operation_VoidHold:
+		return address(k.VoidHold.Hold)
+	case *pb.Operation_SetAsset:
+		a := k.SetAsset
+		return len(a.Asset) == 16 && a.DropControls <= 7 && amountOK(a.MaxSupply) && a.Freeze <= 3 && a.Unfreeze <= 3 && a.Freeze&a.Unfreeze == 0 &&
+			(a.DropControls != 0 || len(a.MaxSupply) != 0 || a.Freeze != 0 || a.Unfreeze != 0)
+	case *pb.Operation_SetLine:
+		l := k.SetLine
+		return another(l.Account) && len(l.Asset) == 16 && l.Set <= 7 && l.Clear <= 7 && l.Set&l.Clear == 0 && limit(l.Credit) && limit(l.Cap) &&
+			(l.Set != 0 || l.Clear != 0 || l.Credit != nil || l.Cap != nil)
+	case *pb.Operation_Clawback:
+		c := k.Clawback
+		return another(c.Account) && len(c.Asset) == 16 && noteOK(c.Amount, c.Reference, c.Code, c.Memo) && c.Balancing <= 1
+	case *pb.Operation_OpenLine:
+		return len(k.OpenLine.Asset) == 16 && limit(k.OpenLine.Ceiling)
+	case *pb.Operation_CloseLine:
+		return len(k.CloseLine.Asset) == 16 && address(k.CloseLine.To)
+	case *pb.Operation_SetAccount:
+		return k.SetAccount.Set == 1 && k.SetAccount.Clear == 0 || k.SetAccount.Set == 0 && k.SetAccount.Clear == 1
+	case *pb.Operation_CloseAccount:
+		return address(k.CloseAccount.To)
+	case *pb.Operation_SetGrant:
+		g := k.SetGrant
+		return grantOK(signer, g.Grantee, g.Kind, g.Asset) && amountOK(g.PerPeriod) && (len(g.PerPeriod) != 0) == (g.Period != 0) && g.Period <= 31_622_400 &&
+			amountOK(g.Total) && (len(g.PerPeriod) != 0 || len(g.Total) != 0) && g.Until >= 1 && g.Until <= year9999 && optional(g.To, 32) &&
+			(g.Kind != 0 || len(g.To) == 0)
+	case *pb.Operation_RevokeGrant:
+		return grantOK(signer, k.RevokeGrant.Grantee, k.RevokeGrant.Kind, k.RevokeGrant.Asset)
+	case *pb.Operation_StartRecovery:
+		return another(k.StartRecovery.Account) && len(k.StartRecovery.PolicyHash) == 32
+	case *pb.Operation_CancelRecovery:
+		return address(k.CancelRecovery.Account)
+	case *pb.Operation_FinishRecovery:
+		f := k.FinishRecovery
+		return another(f.Account) && isOnce("recovery of "+string(f.Account)) && proofsOK(f.Policy, f.Proofs, f.Account)
+	}
+	return false
+}
+
+func grantOK(granter, grantee []byte, kind uint32, asset []byte) bool {
+	return len(grantee) == 32 && !bytes.Equal(grantee, granter) && (kind == 0 || kind == 1 || kind == 4) && optional(asset, 16) && (kind == 0) == (len(asset) == 0)
 }
 
 func txOK(raw []byte) bool {
@@ -147,8 +239,20 @@ func txOK(raw []byte) bool {
 	if proto.Unmarshal(m.Body, &b) != nil {
 		return false
 	}
+	parties := len(b.Signers)
+	if p := m.Sponsor; p != nil {
+		parties++
+		if len(p.Address) != 32 || !amountOK(p.MaxFee) || !amountOK(p.MaxDeposit) || len(p.Policy) > 0 && !policyOK(p.Policy) {
+			return false
+		}
+		for _, s := range b.Signers {
+			if bytes.Equal(s.Address, p.Address) {
+				return false
+			}
+		}
+	}
 	for i, w := range m.Witnesses {
-		if int(w.Signer) >= len(b.Signers) || w.Key >= 16 || len(w.Signature) == 0 || len(w.Signature) > MaxSignatureBytes {
+		if int64(w.Signer) >= int64(parties) || w.Key >= 16 || len(w.Signature) == 0 || len(w.Signature) > MaxSignatureBytes {
 			return false
 		}
 		if i > 0 {
@@ -160,40 +264,140 @@ func txOK(raw []byte) bool {
 	return true
 }
 
-// seeds are transactions of every kind and scheme, all of them admitted and successful.
-func seeds(t testing.TB) [][]byte {
+// seed is a transaction of the list that vectors, mutations and fuzzing begin with.
+type seed struct {
+	name string
+	raw  []byte
+	code Code // OK but for a recovery, which takes its time
+}
+
+var seedList []seed // made once: it is the same for all tests
+
+// seeds are transactions of every kind and scheme, all of them admitted, in the order in which they are applied.
+func seeds(t testing.TB) (list [][]byte) {
+	for _, s := range namedSeeds(t) {
+		list = append(list, s.raw)
+	}
+	return list
+}
+
+func namedSeeds(t testing.TB) []seed {
+	if seedList != nil {
+		return seedList
+	}
 	w := smallWorld(t)
 	w.next(1001_000)
-	var list [][]byte
-	add := func(b *Body) {
-		raw := w.seal(b)
-		if r := w.apply(raw); r.Code != OK {
-			t.Fatalf("seed %d: %s", len(list), r.Code)
+	var list []seed
+	put := func(name string, raw []byte, code Code) {
+		if r := w.apply(raw); r.Code != code {
+			t.Fatalf("seed %q: %s", name, r.Code)
 		}
-		list = append(list, raw)
+		list = append(list, seed{name, raw, code})
 	}
-	for _, name := range []string{"alice", "bob", "carol", "dave", "erin", "team", "mixed"} {
-		add(w.payment(name, "zoe", Units(100), "EUR"))
+	add := func(name string, b *Body) { put(name, w.seal(b), OK) }
+	one := func(name, from string, operations ...Operation) {
+		add(name, &Body{Signers: []Signer{w.signer(from)}, MaxFee: Units(500), Operations: operations})
+	}
+	for _, s := range [][2]string{{"alice", "ed25519"}, {"bob", "secp256k1"}, {"carol", "ml-dsa-44"}, {"dave", "ml-dsa-65"}, {"erin", "hybrid ed25519 and ml-dsa-44"},
+		{"team", "two of three by weight, second signature of secp256k1"}, {"mixed", "every scheme in one policy"}} {
+		add(s[1], w.payment(s[0], "zoe", Units(100), "EUR"))
 	}
 	b := w.payment("alice", "bob", Units(100), "EUR")
 	b.ValidUntil, b.Signers[0].Sequence, b.Signers[0].Nonce = 1100, 0, [16]byte{1, 2, 3}
 	t2 := b.Operations[0].(*Transfer)
 	t2.Reference, t2.Code, t2.Memo = Reference{9}, 77, "rent, März"
-	add(b)
-	add(&Body{Signers: []Signer{w.signer("alice"), w.signer("bob")}, MaxFee: Units(500), ValidUntil: 2000, Operations: []Operation{
+	add("nonce, valid_until, reference, code, memo", b)
+	usd := NewAssetID(w.address("bob"), "USD")
+	add("two signers, two assets, a new asset", &Body{Signers: []Signer{w.signer("alice"), w.signer("bob")}, MaxFee: Units(500), ValidUntil: 2000, Operations: []Operation{
 		&CreateAsset{Issuer: 1, Code: "USD", Scale: 2, MaxSupply: Units(1e6), MetadataHash: bytes.Repeat([]byte{7}, 32)},
-		&Transfer{From: 1, To: w.address("alice"), Asset: NewAssetID(w.address("bob"), "USD"), Amount: Units(5)},
+		&Transfer{From: 1, To: w.address("alice"), Asset: usd, Amount: Units(5)},
 		&Transfer{From: 0, To: w.address("bob"), Asset: w.asset("EUR"), Amount: Units(5)},
 	}})
-	p := w.policy("2 ed25519:alice2 secp256k1:alice3 ed25519:alice4")
-	message := PossessionPreimage(w.networkID(), w.address("alice"), p.Hash(), 1)
-	change := &SetPolicy{Policy: p.Encode()}
-	for _, k := range p.Keys {
-		change.Proofs = append(change.Proofs, w.sign(k, message))
+	proofs := func(p crypto.Policy, account string, version uint32) (proofs [][]byte) {
+		message := PossessionPreimage(w.networkID(), w.address(account), p.Hash(), version)
+		for _, k := range p.Keys {
+			proofs = append(proofs, w.sign(k, message))
+		}
+		return proofs
 	}
-	add(&Body{Signers: []Signer{w.signer("alice")}, MaxFee: Units(500), Operations: []Operation{change}})
-	add(w.payment("alice", "bob", Units(1), "EUR"))
+	p := w.policy("2 ed25519:alice2 secp256k1:alice3 ed25519:alice4")
+	one("set_policy", "alice", &SetPolicy{Policy: p.Encode(), Proofs: proofs(p, "alice", 1)})
+	add("after set_policy: policy version 1", w.payment("alice", "bob", Units(1), "EUR"))
+
+	eur, gld := w.asset("EUR"), NewAssetID(w.address("bob"), "GLD")
+	ten, hundred, none := Units(10), Units(100), Amount{}
+	one("create_asset with controls", "bob", &CreateAsset{Code: "GLD", Scale: 3, MaxSupply: Units(5000), Controls: allControls})
+	one("set_line with credit and cap", "bob", &SetLine{Account: w.address("alice"), Asset: gld, Set: LineAuthorised, Clear: lineFrozen, Credit: &ten, Cap: &hundred})
+	one("set_line without a limit", "bob", &SetLine{Account: w.address("alice"), Asset: gld, Set: LineFrozenIn, Cap: &none})
+	one("set_asset: freeze, lower maximum", "bob", &SetAsset{Asset: gld, MaxSupply: Units(4000), Freeze: lineFrozen})
+	one("set_asset: unfreeze, drop a control", "bob", &SetAsset{Asset: gld, DropControls: ControlFreeze, Unfreeze: LineFrozenOut})
+	one("clawback", "bob", &Transfer{To: w.address("alice"), Asset: gld, Amount: Units(50)},
+		&Clawback{Account: w.address("alice"), Asset: gld, Amount: Units(60), Reference: Reference{8}, Code: 3, Memo: "case 7", Balancing: BalancingDebit})
+	one("open_line with a ceiling", "dave", &OpenLine{Asset: usd, Ceiling: &hundred})
+	one("set_account", "dave", &SetAccount{OptIn: true})
+	one("set_account back", "dave", &SetAccount{})
+	one("close_line", "dave", &CloseLine{Asset: usd, To: w.address("alice")})
+	lock := sha256.Sum256([]byte("preimage"))
+	hold := &CreateHold{To: w.address("bob"), Asset: eur, Amount: Units(40), Reference: Reference{7}, Code: 9, Memo: "order 5", Balancing: BalancingDebit,
+		Expires: 1500, NotBefore: 1000, Arbiter: w.address("carol"), HashLock: lock, PostBy: ByReceiver | ByArbiter | ByHolder | ByAnybody, VoidBy: ByReceiver | ByArbiter | ByHolder}
+	one("create_hold with every field", "alice", hold, &CreateHold{To: w.address("bob"), Asset: eur, Amount: Units(41), Expires: 1500, PostBy: ByHolder, VoidBy: ByHolder})
+	made := BodyID(w.networkID(), mustDecode(t, list[len(list)-1].raw).BodyBytes())
+	one("post_hold in part, by the arbiter", "carol", &PostHold{Hold: HoldID(made, 0), Amount: Units(30), Preimage: []byte("preimage")})
+	one("void_hold", "alice", &VoidHold{Hold: HoldID(made, 1)})
+	one("create_hold posted at expiry", "alice", &CreateHold{To: w.address("bob"), Asset: eur, Amount: Units(42), Expires: 1001 + 86400, PostAtExpiry: true})
+	one("set_grant of all kinds", "alice",
+		&SetGrant{Grantee: w.address("bob"), For: KindTransfer, Asset: eur, PerPeriod: Units(1000), Period: 60, Total: Units(5000), Until: 5000, To: w.address("carol")},
+		&SetGrant{Grantee: w.address("bob"), For: KindCreateHold, Asset: eur, Total: Units(5000), Until: 5000},
+		&SetGrant{Grantee: w.address("bob"), PerPeriod: Units(1000), Period: MaxPeriodSeconds, Until: MaxUnixSeconds})
+	one("transfer and create_hold under grants", "bob",
+		&Transfer{To: w.address("carol"), Asset: eur, Amount: Units(10), Balancing: BalancingDebit, Granter: w.address("alice")},
+		&CreateHold{To: w.address("carol"), Asset: eur, Amount: Units(11), Expires: 1600, PostBy: ByReceiver, VoidBy: ByReceiver, Granter: w.address("alice")})
+	b = w.payment("bob", "zoe", Units(2), "EUR")
+	b.MaxDeposit, b.FeeGranter = Units(1000), w.address("alice")
+	add("fee_granter, max_deposit", b)
+	one("revoke_grant", "alice", &RevokeGrant{Grantee: w.address("bob"), For: KindTransfer, Asset: eur}, &RevokeGrant{Grantee: w.address("bob")})
+	sponsored := func(name string, sponsor *Sponsor) {
+		b := w.payment("bob", "zoe", Units(3), "EUR")
+		b.MaxFee = Amount{}
+		body := b.Encode()
+		put(name, w.sponsored(body, w.witnesses(b, body), sponsor, 1), OK)
+	}
+	sponsored("sponsor with a hybrid policy", &Sponsor{Address: w.address("erin"), MaxFee: Units(500)})
+	sponsored("sponsor that signs for the first time", &Sponsor{Address: w.address("zoe"), MaxFee: Units(500), MaxDeposit: Units(7), Policy: w.firstPolicy("zoe").Encode()})
+	p = w.policy("1 secp256k1:bob ed25519:bob2 change:2 recovery:carol:3600")
+	one("set_policy with a change threshold and a recovery account", "bob", &SetPolicy{Policy: p.Encode(), Proofs: proofs(p, "bob", 1)})
+	q := w.policy("1 ml-dsa-44:bob3")
+	one("start_recovery", "carol", &StartRecovery{Account: w.address("bob"), PolicyHash: q.Hash()})
+	one("cancel_recovery, by the change threshold", "bob", &CancelRecovery{Account: w.address("bob")})
+	one("start_recovery again", "carol", &StartRecovery{Account: w.address("bob"), PolicyHash: q.Hash()})
+	finish := &Body{Signers: []Signer{w.signer("carol")}, MaxFee: Units(500),
+		Operations: []Operation{&FinishRecovery{Account: w.address("bob"), Policy: q.Encode(), Proofs: proofs(q, "bob", RecoveryVersion)}}}
+	put("finish_recovery", w.seal(finish), RecoveryTooEarly)
+	p = w.policy("1 ed25519:alice5")
+	one("set_policy with revoke_grants", "alice", &SetPolicy{Policy: p.Encode(), Proofs: proofs(p, "alice", 2), RevokeGrants: true})
+	add("close_account", &Body{Signers: []Signer{w.signer("alice"), w.signer("gone")}, MaxFee: Units(500),
+		Operations: []Operation{&CloseAccount{Signer: 1, To: w.address("alice")}}})
+	seedList = list
 	return list
+}
+
+// knowSeeds gives a world the names and keys of the seeds.
+func (w *world) knowSeeds() {
+	for _, name := range []string{"alice", "bob", "carol", "dave", "erin", "team", "mixed", "zoe", "gone"} {
+		w.address(name)
+	}
+	for _, text := range []string{"2 ed25519:alice2 secp256k1:alice3 ed25519:alice4", "1 ed25519:alice5",
+		"1 secp256k1:bob ed25519:bob2 change:2 recovery:carol:3600", "1 ml-dsa-44:bob3"} {
+		w.policy(text)
+	}
+}
+
+func mustDecode(t testing.TB, raw []byte) *Tx {
+	tx, err := Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
 }
 
 // field is one field of a message that a mutation takes apart, whatever the schema.
@@ -392,15 +596,32 @@ var rowKinds = []struct {
 	rules   func(m proto.Message) bool
 }{
 	{"account", row(DecodeAccount, Account.encode), func() proto.Message { return &pb.Account{} },
-		func(m proto.Message) bool { return len(m.(*pb.Account).Policy) == 32 }},
+		func(m proto.Message) bool {
+			a := m.(*pb.Account)
+			return len(a.Policy) == 32 && amountOK(a.Deposit) && optional(a.ClosedHead, 32) && (a.Recovery == nil || len(a.Recovery.Policy) == 32)
+		}},
 	{"line", row(DecodeLine, Line.encode), func() proto.Message { return &pb.Line{} }, func(m proto.Message) bool {
 		l := m.(*pb.Line)
-		return amountOK(l.DebitsPending) && amountOK(l.DebitsPosted) && amountOK(l.CreditsPending) && amountOK(l.CreditsPosted) && len(l.Head) == 32
+		return amountOK(l.DebitsPending) && amountOK(l.DebitsPosted) && amountOK(l.CreditsPending) && amountOK(l.CreditsPosted) && len(l.Head) == 32 &&
+			amountOK(l.Ceiling) && amountOK(l.Credit) && amountOK(l.Cap) && amountOK(l.Deposit)
 	}},
 	{"asset", row(DecodeAsset, Asset.encode), func() proto.Message { return &pb.Asset{} }, func(m proto.Message) bool {
 		a := m.(*pb.Asset)
-		return len(a.Issuer) == 32 && len(a.Code) <= 12 && a.Scale <= 18 && amountOK(a.MaxSupply) && len(a.MetadataHash) <= 32
+		return len(a.Issuer) == 32 && len(a.Code) <= 12 && a.Scale <= 18 && amountOK(a.MaxSupply) && len(a.MetadataHash) <= 32 && a.Frozen <= 3 &&
+			amountOK(a.Credit)
 	}},
+	{"holdings", row(DecodeHoldings, Holdings.encode), func() proto.Message { return &pb.Holdings{} }, func(proto.Message) bool { return true }},
+	{"hold", row(DecodeHold, Hold.encode), func() proto.Message { return &pb.Hold{} }, func(m proto.Message) bool {
+		h := m.(*pb.Hold)
+		return len(h.From) == 32 && len(h.To) == 32 && len(h.Asset) == 16 && amountOK(h.Amount) && optional(h.Reference, 16) && optional(h.Arbiter, 32) &&
+			optional(h.HashLock, 32) && amountOK(h.Deposit)
+	}},
+	{"grant", row(DecodeGrant, Grant.encode), func() proto.Message { return &pb.Grant{} }, func(m proto.Message) bool {
+		g := m.(*pb.Grant)
+		return amountOK(g.PerPeriod) && amountOK(g.Total) && optional(g.To, 32) && amountOK(g.SpentInPeriod) && amountOK(g.Spent) && amountOK(g.Deposit)
+	}},
+	{"fee rate", row(DecodeFeeRate, FeeRate.encode), func() proto.Message { return &pb.FeeRate{} }, func(proto.Message) bool { return true }},
+	{"due totals", row(decodeDueTotals, dueTotals.encode), func() proto.Message { return &pb.DueTotals{} }, func(proto.Message) bool { return true }},
 	{"parameters", row(DecodeParameters, Parameters.encode), func() proto.Message { return &pb.Parameters{} }, func(m proto.Message) bool {
 		p := m.(*pb.Parameters)
 		for _, a := range p.AssetCreators {
@@ -426,16 +647,16 @@ var rowKinds = []struct {
 	{"receipt", plain(DecodeReceipt, Receipt.Encode), func() proto.Message { return &pb.Receipt{} }, func(m proto.Message) bool {
 		r := m.(*pb.Receipt)
 		for _, o := range r.Results {
-			if !amountOK(o.Amount) || !optional(o.Asset, 16) {
+			if !amountOK(o.Amount) || !optional(o.Asset, 16) || !optional(o.Hold, 32) {
 				return false
 			}
 		}
-		return optional(r.TxId, 32) && amountOK(r.Fee) && len(r.Results) <= 1000
+		return optional(r.TxId, 32) && amountOK(r.Fee) && amountOK(r.Deposit) && len(r.Results) <= 1000
 	}},
 	{"entry", plain(DecodeEntry, Entry.Encode), func() proto.Message { return &pb.Entry{} }, func(m proto.Message) bool {
 		e := m.(*pb.Entry)
 		return optional(e.TxId, 32) && optional(e.Counterparty, 32) && amountOK(e.Amount) && amountOK(e.DebitsPending) &&
-			amountOK(e.DebitsPosted) && amountOK(e.CreditsPending) && amountOK(e.CreditsPosted)
+			amountOK(e.DebitsPosted) && amountOK(e.CreditsPending) && amountOK(e.CreditsPosted) && optional(e.Hold, 32) && optional(e.Reference, 16)
 	}},
 }
 
@@ -461,7 +682,8 @@ func row[V any](decode func([]byte) (V, error), encode func(V) []byte) func([]by
 
 // sizes are the lengths of the fields that have one.
 var sizes = map[string]int{"policy": 32, "head": 32, "issuer": 32, "id": 32, "digest": 32, "account": 32, "nonce": 16, "fee_asset": 16,
-	"fee_collector": 32, "asset_creators": 32, "tx_id": 32, "counterparty": 32, "asset": 16}
+	"fee_collector": 32, "asset_creators": 32, "tx_id": 32, "counterparty": 32, "asset": 16, "from": 32, "to": 32, "hold": 32, "reference": 16, "arbiter": 32,
+	"hash_lock": 32, "closed_head": 32}
 
 // drawMessage fills a message at random, with lengths that its rules like to see.
 func drawMessage(t *rapid.T, m protoreflect.Message) {
@@ -504,6 +726,8 @@ func drawMessage(t *rapid.T, m protoreflect.Message) {
 			}
 		case d.Message() == nil:
 			m.Set(d, value())
+		case rapid.Bool().Draw(t, name+" there"):
+			drawMessage(t, m.Mutable(d).Message())
 		}
 	}
 }
@@ -553,6 +777,7 @@ func TestDifferentialRows(t *testing.T) {
 
 // TestDifferentialBody: what we write, google reads with the same values, and writes the same.
 func TestDifferentialBody(t *testing.T) {
+	kinds := map[Kind]bool{}
 	for _, raw := range seeds(t) {
 		tx, err := Decode(raw)
 		if err != nil {
@@ -573,28 +798,110 @@ func TestDifferentialBody(t *testing.T) {
 				t.Fatalf("%v\n%+v", g, s)
 			}
 		}
+		if !bytes.Equal(m.MaxDeposit, b.MaxDeposit.Bytes()) || !bytes.Equal(m.FeeGranter, addressBytes(b.FeeGranter)) {
+			t.Fatalf("%v\n%+v", &m, b)
+		}
 		for i, o := range b.Operations {
-			ok := false
-			switch o := o.(type) {
-			case *Transfer:
-				g := m.Operations[i].GetTransfer()
-				ok = g.From == o.From && bytes.Equal(g.To, o.To[:]) && bytes.Equal(g.Asset, o.Asset[:]) && bytes.Equal(g.Amount, o.Amount.Bytes()) &&
-					(g.Reference == nil && o.Reference == Reference{} || bytes.Equal(g.Reference, o.Reference[:])) && g.Code == o.Code && g.Memo == o.Memo
-			case *CreateAsset:
-				g := m.Operations[i].GetCreateAsset()
-				ok = g.Issuer == o.Issuer && g.Code == o.Code && g.Scale == o.Scale && bytes.Equal(g.MaxSupply, o.MaxSupply.Bytes()) && bytes.Equal(g.MetadataHash, o.MetadataHash)
-			case *SetPolicy:
-				g := m.Operations[i].GetSetPolicy()
-				ok = g.Signer == o.Signer && bytes.Equal(g.Policy, o.Policy) && len(g.Proofs) == len(o.Proofs)
-				for n := range o.Proofs {
-					ok = ok && bytes.Equal(g.Proofs[n], o.Proofs[n])
-				}
-			}
-			if !ok {
-				t.Fatalf("operation %d: %v\n%+v", i, m.Operations[i], o)
+			kinds[o.Kind()] = true
+			if want := generated(o); !proto.Equal(m.Operations[i], want) {
+				t.Fatalf("operation %d: %v\nwant %v", i, m.Operations[i], want)
 			}
 		}
+		var whole pb.Tx
+		if !oracle(raw, &whole) || (whole.Sponsor == nil) != (tx.Sponsor == nil) {
+			t.Fatalf("google reads %v", &whole)
+		}
+		if s := tx.Sponsor; s != nil && !proto.Equal(whole.Sponsor, &pb.Sponsor{Address: s.Address[:], MaxFee: s.MaxFee.Bytes(),
+			MaxDeposit: s.MaxDeposit.Bytes(), Policy: s.Policy}) {
+			t.Fatalf("sponsor %v\n%+v", whole.Sponsor, s)
+		}
 	}
+	if len(kinds) != len(operationKinds)-1 {
+		t.Errorf("the seeds have %d kinds of operation of %d", len(kinds), len(operationKinds)-1)
+	}
+}
+
+func addressBytes(a crypto.Address) []byte {
+	if a == (crypto.Address{}) {
+		return nil
+	}
+	return a[:]
+}
+
+// generated writes an operation as google's message, field by field.
+func generated(op Operation) *pb.Operation {
+	reference := func(r Reference) []byte {
+		if r == (Reference{}) {
+			return nil
+		}
+		return r[:]
+	}
+	limit := func(a *Amount) *pb.Limit {
+		if a == nil {
+			return nil
+		}
+		return &pb.Limit{Amount: a.Bytes()}
+	}
+	asset := func(id AssetID) []byte {
+		if id == (AssetID{}) {
+			return nil
+		}
+		return id[:]
+	}
+	switch o := op.(type) {
+	case *Transfer:
+		return &pb.Operation{Kind: &pb.Operation_Transfer{Transfer: &pb.Transfer{From: o.From, To: o.To[:], Asset: o.Asset[:], Amount: o.Amount.Bytes(),
+			Reference: reference(o.Reference), Code: o.Code, Memo: o.Memo, Balancing: uint32(o.Balancing), Granter: addressBytes(o.Granter)}}}
+	case *CreateAsset:
+		return &pb.Operation{Kind: &pb.Operation_CreateAsset{CreateAsset: &pb.CreateAsset{Issuer: o.Issuer, Code: o.Code, Scale: o.Scale,
+			MaxSupply: o.MaxSupply.Bytes(), MetadataHash: o.MetadataHash, Controls: uint32(o.Controls)}}}
+	case *SetPolicy:
+		return &pb.Operation{Kind: &pb.Operation_SetPolicy{SetPolicy: &pb.SetPolicy{Signer: o.Signer, Policy: o.Policy, Proofs: o.Proofs, RevokeGrants: o.RevokeGrants}}}
+	case *CreateHold:
+		h := &pb.CreateHold{Signer: o.Signer, To: o.To[:], Asset: o.Asset[:], Amount: o.Amount.Bytes(), Reference: reference(o.Reference), Code: o.Code, Memo: o.Memo,
+			Balancing: uint32(o.Balancing), Granter: addressBytes(o.Granter), Expires: o.Expires, NotBefore: o.NotBefore, Arbiter: addressBytes(o.Arbiter),
+			PostBy: uint32(o.PostBy), VoidBy: uint32(o.VoidBy), PostAtExpiry: o.PostAtExpiry}
+		if o.HashLock != (crypto.Hash{}) {
+			h.HashLock = o.HashLock[:]
+		}
+		return &pb.Operation{Kind: &pb.Operation_CreateHold{CreateHold: h}}
+	case *PostHold:
+		return &pb.Operation{Kind: &pb.Operation_PostHold{PostHold: &pb.PostHold{Signer: o.Signer, Hold: o.Hold[:], Amount: o.Amount.Bytes(), Preimage: o.Preimage}}}
+	case *VoidHold:
+		return &pb.Operation{Kind: &pb.Operation_VoidHold{VoidHold: &pb.VoidHold{Signer: o.Signer, Hold: o.Hold[:]}}}
+	case *SetAsset:
+		return &pb.Operation{Kind: &pb.Operation_SetAsset{SetAsset: &pb.SetAsset{Signer: o.Signer, Asset: o.Asset[:], DropControls: uint32(o.DropControls),
+			MaxSupply: o.MaxSupply.Bytes(), Freeze: uint32(o.Freeze) / 2, Unfreeze: uint32(o.Unfreeze) / 2}}}
+	case *SetLine:
+		return &pb.Operation{Kind: &pb.Operation_SetLine{SetLine: &pb.SetLine{Signer: o.Signer, Account: o.Account[:], Asset: o.Asset[:], Set: uint32(o.Set),
+			Clear: uint32(o.Clear), Credit: limit(o.Credit), Cap: limit(o.Cap)}}}
+	case *Clawback:
+		return &pb.Operation{Kind: &pb.Operation_Clawback{Clawback: &pb.Clawback{Signer: o.Signer, Account: o.Account[:], Asset: o.Asset[:], Amount: o.Amount.Bytes(),
+			Reference: reference(o.Reference), Code: o.Code, Memo: o.Memo, Balancing: uint32(o.Balancing)}}}
+	case *OpenLine:
+		return &pb.Operation{Kind: &pb.Operation_OpenLine{OpenLine: &pb.OpenLine{Signer: o.Signer, Asset: o.Asset[:], Ceiling: limit(o.Ceiling)}}}
+	case *CloseLine:
+		return &pb.Operation{Kind: &pb.Operation_CloseLine{CloseLine: &pb.CloseLine{Signer: o.Signer, Asset: o.Asset[:], To: o.To[:]}}}
+	case *SetAccount:
+		if o.OptIn {
+			return &pb.Operation{Kind: &pb.Operation_SetAccount{SetAccount: &pb.SetAccount{Signer: o.Signer, Set: 1}}}
+		}
+		return &pb.Operation{Kind: &pb.Operation_SetAccount{SetAccount: &pb.SetAccount{Signer: o.Signer, Clear: 1}}}
+	case *CloseAccount:
+		return &pb.Operation{Kind: &pb.Operation_CloseAccount{CloseAccount: &pb.CloseAccount{Signer: o.Signer, To: o.To[:]}}}
+	case *SetGrant:
+		return &pb.Operation{Kind: &pb.Operation_SetGrant{SetGrant: &pb.SetGrant{Signer: o.Signer, Grantee: o.Grantee[:], Kind: uint32(o.For), Asset: asset(o.Asset),
+			PerPeriod: o.PerPeriod.Bytes(), Period: o.Period, Total: o.Total.Bytes(), Until: o.Until, To: addressBytes(o.To)}}}
+	case *RevokeGrant:
+		return &pb.Operation{Kind: &pb.Operation_RevokeGrant{RevokeGrant: &pb.RevokeGrant{Signer: o.Signer, Grantee: o.Grantee[:], Kind: uint32(o.For), Asset: asset(o.Asset)}}}
+	case *StartRecovery:
+		return &pb.Operation{Kind: &pb.Operation_StartRecovery{StartRecovery: &pb.StartRecovery{Signer: o.Signer, Account: o.Account[:], PolicyHash: o.PolicyHash[:]}}}
+	case *CancelRecovery:
+		return &pb.Operation{Kind: &pb.Operation_CancelRecovery{CancelRecovery: &pb.CancelRecovery{Signer: o.Signer, Account: o.Account[:]}}}
+	case *FinishRecovery:
+		return &pb.Operation{Kind: &pb.Operation_FinishRecovery{FinishRecovery: &pb.FinishRecovery{Signer: o.Signer, Account: o.Account[:], Policy: o.Policy, Proofs: o.Proofs}}}
+	}
+	return nil
 }
 
 // TestDifferentialPolicy: policies with every optional field there and not there, whole and mutated.

@@ -71,37 +71,38 @@ func lineHolds(asset Asset, k LineKey, l Line) bool {
 	return !means.less(debits) && total(l.DebitsPosted, l.DebitsPending).fits() && total(l.CreditsPosted, l.CreditsPending).fits()
 }
 
-// grown tells whether a line's posted counters did not go down. One that was closed, and perhaps opened again, has begun
-// anew.
-func grown(before, after Line, exists bool) bool {
-	if !exists || before.Incarnation != after.Incarnation {
+// grown tells whether one change of a line let its posted counters go down. A line that is closed is empty; one that is
+// opened again is closed before.
+func grown(before saved[LineKey, Line], after Line, exists bool) bool {
+	switch {
+	case !before.exists:
 		return true
+	case !exists:
+		return before.value.empty()
 	}
-	return after.DebitsPosted.Cmp(before.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.CreditsPosted) >= 0
+	return before.value.Incarnation == after.Incarnation &&
+		after.DebitsPosted.Cmp(before.value.DebitsPosted) >= 0 && after.CreditsPosted.Cmp(before.value.CreditsPosted) >= 0
 }
 
 // balanced checks the provisional changes of one transaction: for every asset as much was debited as credited, counting
 // the block's totals as lines; as much is pending as holds are open; no touched line breaks its rule; no posted counter
-// went down, and no line was closed that was not empty at that moment.
+// went down.
 func (b *Block) balanced(before totals) bool {
 	b.walk++
 	var s sums
-	for i := len(b.state.lines.undos) - 1; i >= 0; i-- { // the last change of each line comes first
-		u := b.state.lines.undos[i]
-		c := u.cell
-		seen := c.mark == b.walk
-		if !seen {
-			c.mark, c.then = b.walk, c.exists
-		}
-		if u.exists && !c.then && !u.value.empty() {
-			return false
-		}
-		c.then = u.exists
-		if seen {
+	undos := b.state.lines.undos
+	for i := len(undos) - 1; i >= 0; i-- { // from the last change to the first: each one and what came after it
+		c := undos[i].cell
+		if c.mark == b.walk {
+			if later := undos[c.place]; !grown(undos[i], later.value, later.exists) {
+				return false
+			}
+			c.place = i
 			continue
 		}
+		c.mark, c.place = b.walk, i
 		asset, ok := b.state.asset(c.key.Asset)
-		if !ok || !lineHolds(asset, c.key, c.value) || !grown(c.kept, c.value, c.exists) {
+		if !ok || !lineHolds(asset, c.key, c.value) || !grown(undos[i], c.value, c.exists) {
 			return false
 		}
 		s.change(c.key.Asset, c.kept, c.value)

@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -59,6 +61,20 @@ func TestBrokenInvariant(t *testing.T) {
 		"a line closed with something on it, and opened again": func(w *world, x *execution) {
 			x.closeOnto(key(w, "bob"), key(w, "carol"))
 			x.state.lines.put(key(w, "bob"), Line{Incarnation: 1})
+		},
+		"two lines closed that owe each other": func(w *world, x *execution) {
+			for _, name := range []string{"bob", "carol"} {
+				x.overdraw(key(w, "dave"), key(w, name), Units(10))
+			}
+			for _, name := range []string{"bob", "carol", "dave", "erin", "team", "mixed", "alice", "bank", "fees"} {
+				x.state.lines.remove(key(w, name))
+			}
+			x.totals.fees = Amount{}
+		},
+		"an incarnation without a closing": func(w *world, x *execution) {
+			l, _ := x.state.lines.get(key(w, "bob"))
+			l.Incarnation++
+			x.state.lines.put(key(w, "bob"), l)
 		},
 		"a pending debit alone": func(w *world, x *execution) {
 			l, _ := x.state.lines.get(key(w, "alice"))
@@ -155,40 +171,177 @@ func TestBlockMustBalance(t *testing.T) {
 	w.block.End(nil)
 }
 
+// richWorld is a state with a row of every kind: deposits, holds of three seconds, grants, credit, closed and opened lines, a
+// closed account, a recovery, nonces.
+func richWorld(t testing.TB) *world {
+	w := newWorld(t)
+	p := &w.genesis.State.Parameters
+	p.DepositAccount, p.DepositLine, p.DepositHold, p.DepositGrant, p.FeeTargetWeight = 10, 5, 3, 4, 100
+	w.addAsset("EUR", "bank", 2, "1000000.00")
+	for _, name := range []string{"alice", "bob", "carol", "heir", "rescuer"} {
+		w.addBalance(name, "1000.00", "EUR")
+	}
+	if err := w.begin(); err != nil {
+		t.Fatal(err)
+	}
+	w.next(1001_000)
+	do := func(from []string, operations ...Operation) {
+		t.Helper()
+		b := &Body{MaxFee: Units(1e9), MaxDeposit: Units(1e9), Operations: operations, ValidUntil: 1100}
+		for i, name := range from {
+			b.Signers = append(b.Signers, w.signer(name))
+			if i > 0 {
+				b.Signers[i].Sequence = 0
+			}
+		}
+		if r := w.apply(w.seal(b)); r.Code != OK {
+			t.Fatalf("%s: %s, operation %d", from, r.Code, r.Failed)
+		}
+	}
+	alice, bob, carol, eur, usd := w.address("alice"), w.address("bob"), w.address("carol"), w.asset("EUR"), NewAssetID(w.address("alice"), "USD")
+	credit := Units(50)
+	do([]string{"alice", "bob"}, &CreateAsset{Code: "USD", Scale: 2, MaxSupply: Units(1000), Controls: allControls},
+		&SetLine{Account: bob, Asset: usd, Set: LineAuthorised, Credit: &credit},
+		&Transfer{To: bob, Asset: usd, Amount: Units(100)},
+		&Transfer{From: 1, To: alice, Asset: usd, Amount: Units(130)})
+	do([]string{"bob", "carol"}, &OpenLine{Signer: 1, Asset: usd}, &CloseLine{Signer: 1, Asset: usd, To: bob}, &OpenLine{Signer: 1, Asset: usd})
+	hold := func(expires uint64) *CreateHold {
+		return &CreateHold{To: bob, Asset: eur, Amount: Units(7), Expires: expires, PostBy: ByReceiver, VoidBy: ByReceiver}
+	}
+	do([]string{"alice"}, hold(1500), hold(1500), hold(1600), &CreateHold{To: carol, Asset: eur, Amount: Units(9), Expires: 1500, PostAtExpiry: true})
+	do([]string{"alice"}, &SetGrant{Grantee: bob, For: KindTransfer, Asset: eur, Total: Units(100), Until: 5000}, &SetGrant{Grantee: bob, PerPeriod: Units(9), Period: 60, Until: 5000})
+	do([]string{"heir"}, &SetAccount{OptIn: true})
+	do([]string{"rescuer"}, &StartRecovery{Account: w.address("heir"), PolicyHash: crypto.Hash{1}})
+	do([]string{"bob", "gone"}, &CloseAccount{Signer: 1, To: bob})
+	w.end()
+	return w
+}
+
+// findings audits a state.
+func findings(m Memory) []string {
+	a := NewAudit()
+	for _, key := range sortedStrings(m) {
+		a.Row([]byte(key), m[key])
+	}
+	a.Close()
+	return a.Findings
+}
+
+// changes returns the values of a row with one field changed, by the field's name, where other rows say what it has to be.
+func changes(t testing.TB, value []byte, kind byte) map[string][]byte {
+	more := func(a Amount) Amount { return a.mustAdd(Units(1)) }
+	out := map[string][]byte{}
+	switch kind {
+	case rowAccount:
+		a, err := DecodeAccount(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(name string, f func(*Account)) { b := a; f(&b); out[name] = b.encode() }
+		change("policy", func(a *Account) { a.Policy[0] ^= 1 })
+		change("deposit", func(a *Account) { a.Deposit = more(a.Deposit) })
+		if a.ClosedLines > 0 {
+			change("closed_lines", func(a *Account) { a.ClosedLines = 0 })
+			change("closed_head", func(a *Account) { a.ClosedHead = crypto.Hash{} })
+		}
+		if a.Flags&AccountClosedFlag == 0 {
+			change("flags", func(a *Account) { a.Flags |= AccountClosedFlag })
+		}
+	case rowLine:
+		l, err := DecodeLine(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(name string, f func(*Line)) { b := l; f(&b); out[name] = b.encode() }
+		change("debits_pending", func(l *Line) { l.DebitsPending = more(l.DebitsPending) })
+		change("debits_posted", func(l *Line) { l.DebitsPosted = more(l.DebitsPosted) })
+		change("credits_pending", func(l *Line) { l.CreditsPending = more(l.CreditsPending) })
+		change("credits_posted", func(l *Line) { l.CreditsPosted = more(l.CreditsPosted) })
+		change("both posted", func(l *Line) { // balances, but an overdrawn line is overdrawn more
+			l.DebitsPosted, l.CreditsPosted = l.DebitsPosted.wrappingAdd(Units(1<<40)), l.CreditsPosted.wrappingSub(Units(1<<40))
+		})
+		change("credit", func(l *Line) { l.Credit = more(l.Credit) })
+		change("deposit", func(l *Line) { l.Deposit = more(l.Deposit) })
+		change("incarnation", func(l *Line) { l.Incarnation += 2 })
+	case rowAsset:
+		a, err := DecodeAsset(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(name string, f func(*Asset)) { b := a; f(&b); out[name] = b.encode() }
+		change("issuer", func(a *Asset) { a.Issuer[0] ^= 1 })
+		change("code", func(a *Asset) { a.Code += "X" })
+		if a.Code == "EUR" { // an issuance line that an ordinary account could have does not wait for its asset's row
+			change("max_supply", func(a *Asset) { a.MaxSupply = Units(1) })
+		}
+		change("credit", func(a *Asset) { a.Credit = more(a.Credit) })
+	case rowHold:
+		h, err := DecodeHold(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(name string, f func(*Hold)) { b := h; f(&b); out[name] = b.encode() }
+		change("from", func(h *Hold) { h.From[0] ^= 1 })
+		change("to", func(h *Hold) { h.To[0] ^= 1 })
+		change("from and to", func(h *Hold) { h.From, h.To = h.To, h.From })
+		change("asset", func(h *Hold) { h.Asset[0] ^= 1 })
+		change("amount up", func(h *Hold) { h.Amount = more(h.Amount) })
+		change("amount down", func(h *Hold) { h.Amount = h.Amount.mustSub(Units(1)) })
+		change("expires", func(h *Hold) { h.Expires++ })
+		change("slot", func(h *Hold) { h.Slot++ })
+		change("deposit", func(h *Hold) { h.Deposit = more(h.Deposit) })
+	case rowGrant:
+		g, err := DecodeGrant(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Deposit = more(g.Deposit)
+		out["deposit"] = g.encode()
+	case rowFeeRate:
+		out["multiplier below 1.000"], out["multiplier above the maximum"] = FeeRate{999}.encode(), FeeRate{8001}.encode()
+	case rowParameters:
+		p, err := DecodeParameters(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.MaxExpiries = 0
+		out["max_expiries"] = p.encode()
+	case rowDue:
+		d, err := decodeDueTotals(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out["open"], out["through"] = dueTotals{d.Through, d.Open + 1}.encode(), dueTotals{1600, d.Open}.encode()
+	case rowReplay:
+		r, err := decodeReplayTotals(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out["open"], out["pruned_through"] = replayTotals{r.PrunedThrough, r.Open + 1}.encode(), replayTotals{1100, r.Open}.encode()
+	}
+	return out
+}
+
 // TestAudit changes one row of a good state in every way, and wants a finding.
 func TestAudit(t *testing.T) {
-	w := smallWorld(t)
-	w.next(1001_000)
-	b := w.payment("alice", "bob", Units(100), "EUR")
-	b.ValidUntil, b.Signers[0].Sequence = 1100, 0
-	if r := w.apply(w.seal(b)); r.Code != OK {
-		t.Fatal(r.Code)
-	}
-	b = w.payment("bob", "zoe", Units(100), "EUR")
-	b.ValidUntil, b.Signers[0].Sequence = 1100, 0
-	w.apply(w.seal(b))
-	w.end()
-	audit := func(m Memory) []string {
-		a := NewAudit()
-		for _, key := range sortedStrings(m) {
-			a.Row([]byte(key), m[key])
-		}
-		a.Close()
-		return a.Findings
-	}
-	if f := audit(w.memory); len(f) != 0 {
+	w := richWorld(t)
+	if f := findings(w.memory); len(f) != 0 {
 		t.Fatal(f)
 	}
-	free := map[byte]bool{rowAccount: true, rowReplay: true, rowValidators: true, rowNetwork: true, rowParameters: true, rowFeeRate: true}
+	// Rows of which other rows cover every bit.
+	covered := map[byte]bool{rowCode: true, rowHoldings: true, rowBucket: true, rowPolicy: true, rowNonce: true, rowNonceNumber: true,
+		rowDueCount: true, rowDueSlot: true}
+	// Without its row an account begins again, and the other two are not spoken of by others.
+	optional := map[byte]bool{rowAccount: true, rowValidators: true}
+	seen := map[byte]bool{}
 	for _, key := range sortedStrings(w.memory) {
+		seen[key[0]] = true
 		try := func(what string, change func(m Memory)) {
-			m := Memory{}
-			for k, v := range w.memory {
-				m[k] = v
-			}
+			t.Helper()
+			m := maps.Clone(w.memory)
 			change(m)
-			if len(audit(m)) == 0 {
-				t.Errorf("%s of row %x is not found", what, key)
+			if len(findings(m)) == 0 {
+				t.Errorf("%s of row %x (%s) is not found", what, key, rowNames[key[0]].name)
 			}
 		}
 		try("a longer key", func(m Memory) { m[key+"\x00"] = m[key] })
@@ -196,25 +349,53 @@ func TestAudit(t *testing.T) {
 		try("an empty value", func(m Memory) { m[key] = nil })
 		try("another version", func(m Memory) { m[key] = append([]byte{2}, m[key][1:]...) })
 		try("a trailing byte", func(m Memory) { m[key] = append(bytes.Clone(m[key]), 0) })
-		if key[0] != rowAccount && key[0] != rowParameters && key[0] != rowValidators && key[0] != rowReplay { // an account without its row begins again
+		if len(key) > 1 && key[0] != rowAccount && key[0] != rowPolicy && key[0] != rowGrant { // grants are only counted
+			try("another key", func(m Memory) {
+				other := []byte(key)
+				other[len(other)-1] ^= 1
+				m[string(other)] = m[key]
+				delete(m, key)
+			})
+		}
+		if !optional[key[0]] {
 			try("the absence", func(m Memory) { delete(m, key) })
 		}
+		for name, value := range changes(t, w.memory[key], key[0]) {
+			try("another "+name, func(m Memory) { m[key] = value })
+		}
 		for i := range w.memory[key] {
-			if key[0] == rowAsset || free[key[0]] || key[0] == rowLine { // not every bit of these is covered by another row
-				continue
+			for bit := 0; covered[key[0]] && bit < 8; bit++ {
+				try(fmt.Sprintf("a flipped bit, %d of byte %d,", bit, i), func(m Memory) { m[key] = bytes.Clone(m[key]); m[key][i] ^= 1 << bit })
 			}
-			try("a flipped bit", func(m Memory) { m[key] = bytes.Clone(m[key]); m[key][i] ^= 1 })
 		}
 	}
-	m := Memory{}
-	for k, v := range w.memory {
-		m[k] = v
+	if len(seen) != len(rowNames) {
+		t.Errorf("the state has rows of %d kinds, there are %d", len(seen), len(rowNames))
 	}
+	m := maps.Clone(w.memory)
 	m[string(CodeRow("AAA"))] = m[string(CodeRow("EUR"))]
-	if len(audit(m)) == 0 {
+	if len(findings(m)) == 0 {
 		t.Error("a second code of an asset is not found")
 	}
-	delete(m, string(CodeRow("AAA")))
+	m = maps.Clone(w.memory)
+	m[string(HoldingsRow(crypto.Address{1}))] = Holdings{Lines: 1}.encode()
+	if len(findings(m)) == 0 {
+		t.Error("holdings of an account that has nothing are not found")
+	}
+	m = maps.Clone(w.memory)
+	for key, value := range m { // the queue and the hold agree on a slot behind the last one
+		if h, err := DecodeHold(value); key[0] == rowHold && err == nil && h.Expires == 1600 {
+			id := crypto.Hash([]byte(key[1:]))
+			h.Slot = 5
+			m[key] = h.encode()
+			delete(m, string(dueSlotRow(1600, 0)))
+			m[string(dueSlotRow(1600, 5))] = encodeHash(id)
+		}
+	}
+	if len(findings(m)) == 0 {
+		t.Error("a gap in the queue is not found")
+	}
+	m = maps.Clone(w.memory)
 	extra := string(nonceRow(1100, crypto.Address{1}, [16]byte{}))
 	for _, key := range sortedStrings(m) {
 		if key[0] == rowNonce {
@@ -223,7 +404,7 @@ func TestAudit(t *testing.T) {
 			break
 		}
 	}
-	if len(audit(m)) == 0 {
+	if len(findings(m)) == 0 {
 		t.Error("an exchanged nonce is not found")
 	}
 }

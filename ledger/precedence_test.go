@@ -6,8 +6,8 @@ import (
 
 // TestPrecedence breaks every pair of rules of admission at once, and wants the smaller code. The scripts show each one alone.
 func TestPrecedence(t *testing.T) {
-	breaks := []Code{TooLarge, Expired, ValidUntilTooFar, PolicyUnknown, PolicyMismatch, SequenceUsed, SequenceGap, NonceUsed, ReplayFull,
-		FeeAboveMaximum, FeeUnpayable, WitnessMissing, WitnessUnknown, WitnessSuperfluous, SignatureInvalid}
+	breaks := []Code{TooLarge, Expired, ValidUntilTooFar, PolicyUnknown, PolicyMismatch, SignerClosed, SequenceUsed, SequenceGap, NonceUsed, ReplayFull,
+		FeeAboveMaximum, FeeUnpayable, RegistrationAboveMaximum, FeeGrantUnusable, WitnessMissing, WitnessUnknown, WitnessSuperfluous, SignatureInvalid}
 	for i, first := range breaks {
 		for _, second := range breaks[i:] {
 			if first == Expired && second == ValidUntilTooFar {
@@ -23,18 +23,18 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// broken applies a transaction of five signers that breaks two rules, each by another signer where a signer is at fault.
+// broken applies a transaction of six signers that breaks two rules, each by another signer where a signer is at fault.
 func broken(t *testing.T, first, second Code) Code {
 	w := newWorld(t)
 	w.addAsset("EUR", "bank", 2, "1000000.00")
-	for _, name := range []string{"anna", "alice", "adam", "frank"} {
+	for _, name := range []string{"anna", "alice", "adam", "frank", "cleo", "gail"} {
 		w.addBalance(name, "1000.00", "EUR")
 	}
 	if err := w.begin(); err != nil {
 		t.Fatal(err)
 	}
 	b := w.next(1001_000)
-	for _, name := range []string{"anna", "alice", "adam"} {
+	for _, name := range []string{"anna", "alice", "adam", "cleo"} {
 		if r := w.apply(w.seal(w.payment(name, "zoe", Units(1), "EUR"))); r.Code != OK {
 			t.Fatal(r.Code)
 		}
@@ -46,10 +46,10 @@ func broken(t *testing.T, first, second Code) Code {
 	}
 
 	body := &Body{ValidUntil: 1100, MaxFee: Units(1 << 50), Operations: []Operation{&Transfer{To: w.address("zoe"), Asset: w.asset("EUR"), Amount: Units(1)}}}
-	for _, name := range []string{"anna", "alice", "adam", "frank", "board"} {
+	for _, name := range []string{"anna", "alice", "adam", "frank", "cleo", "board"} {
 		body.Signers = append(body.Signers, w.signer(name))
 	}
-	anna, alice, adam, frank, board := &body.Signers[0], &body.Signers[1], &body.Signers[2], &body.Signers[3], &body.Signers[4]
+	anna, alice, adam, frank, board := &body.Signers[0], &body.Signers[1], &body.Signers[2], &body.Signers[3], &body.Signers[5]
 	frank.Sequence, frank.Nonce = 0, [16]byte{2}
 	is := func(c Code) bool { return first == c || second == c }
 	if is(TooLarge) {
@@ -66,6 +66,18 @@ func broken(t *testing.T, first, second Code) Code {
 	}
 	if is(PolicyMismatch) {
 		alice.Policy = w.firstPolicy("zoe").Encode()
+	}
+	if is(SignerClosed) {
+		cleo, _ := b.state.accounts.get(w.address("cleo"))
+		cleo.Flags = AccountClosedFlag
+		b.state.accounts.put(w.address("cleo"), cleo)
+		b.state.keep()
+	}
+	if is(RegistrationAboveMaximum) {
+		b.params.DepositAccount = 1 // board signs for the first time
+	}
+	if is(FeeGrantUnusable) {
+		body.FeeGranter = w.address("gail")
 	}
 	if is(SequenceUsed) {
 		adam.Sequence = 1
@@ -91,7 +103,7 @@ func broken(t *testing.T, first, second Code) Code {
 		witnesses[2].Key = 1 // adam's
 	}
 	if is(WitnessSuperfluous) {
-		witnesses = append(witnesses, Witness{4, 2, make([]byte, 64)})
+		witnesses = append(witnesses, Witness{5, 2, make([]byte, 64)})
 	}
 	if is(SignatureInvalid) {
 		witnesses[0].Signature = make([]byte, 64)

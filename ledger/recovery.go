@@ -60,11 +60,11 @@ func (s *StartRecovery) apply(x *execution) (OperationResult, Code) {
 	return OperationResult{}, OK
 }
 
-// recoverable returns an account whose policy names a signer as its recovery account.
+// recoverable returns an account that is not closed and whose policy names a signer as its recovery account.
 func (x *execution) recoverable(address crypto.Address, signer uint32) (Account, *crypto.Recovery, Code) {
 	account, _ := x.state.accounts.get(address)
 	recovery := x.recovery(account)
-	if recovery == nil || recovery.Account != x.account(signer) {
+	if recovery == nil || recovery.Account != x.account(signer) || account.Flags&AccountClosedFlag != 0 {
 		return Account{}, nil, RecoveryUnavailable
 	}
 	return account, recovery, OK

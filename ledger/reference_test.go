@@ -411,6 +411,115 @@ func TestReferenceBucketFull(t *testing.T) {
 	})
 }
 
+// TestReferenceCollector fills the line that the fees go to, up to the last unit that it can hold.
+func TestReferenceCollector(t *testing.T) {
+	seen := newCoverage()
+	rapidly(t, 20, func(rt *rapid.T) {
+		h := newHistory(rt, pretended{}, pretended{}, seen, func(p *ledger.GenesisParameters) {
+			p.MaxTxBytes, p.FeeBase, p.FeePerByte, p.FeePerOperation, p.FeePerSignature, p.FeeTargetWeight = 1<<18, 10, 0, 0, 0, 0
+			p.DepositAccount, p.DepositLine = 0, 0
+		})
+		h.careful = true
+		bank, fees, alice := h.people[1], h.people[3], h.people[0]
+		pay := func(from, to *person, n *big.Int) step {
+			return step{from, func(i uint32) *pb.Operation {
+				return &pb.Operation{Kind: &pb.Operation_Transfer{Transfer: &pb.Transfer{From: i, To: to.address, Asset: h.eur, Amount: n.Bytes(), Balancing: 1}}}
+			}}
+		}
+		// The collector closes a line before fees open another one, which some histories' genesis has not.
+		h.begin(h.now()*1000 + 1000)
+		h.send(h.compose([]step{
+			{alice, func(uint32) *pb.Operation {
+				return &pb.Operation{Kind: &pb.Operation_SetAccount{SetAccount: &pb.SetAccount{Set: 1}}}
+			}},
+			{fees, func(i uint32) *pb.Operation {
+				return &pb.Operation{Kind: &pb.Operation_OpenLine{OpenLine: &pb.OpenLine{Signer: i, Asset: h.assets[2]}}}
+			}},
+			h.close(fees, h.assets[2], fees.address),
+		}))
+		h.end(nil)
+		if a, _ := h.account(fees.address); a.ClosedLines != 1 {
+			rt.Fatalf("the collector has closed %d lines: %v", a.ClosedLines, seen.codes)
+		}
+		h.begin(h.now()*1000 + 1000)
+		h.send(h.compose([]step{pay(bank, fees, power(128, 1)), pay(fees, alice, power(100, 0))}))
+		h.end(nil)
+		for range 4 {
+			h.begin(h.now()*1000 + 1000)
+			for range 12 {
+				l, _ := h.line(fees.address, h.eur)
+				left := power(128, 0)
+				left.Sub(left, number(l.CreditsPosted)) // without the fees of this block
+				some := draw(h.draws, left, new(big.Int).Sub(left, big.NewInt(int64(h.below(140)))), big.NewInt(int64(1+h.below(20))))
+				if some.Sign() <= 0 {
+					some.SetInt64(1)
+				}
+				h.send(h.compose([]step{draw(h.draws, pay(alice, fees, some), pay(alice, fees, some), pay(fees, alice, some), pay(alice, bank, some))}))
+			}
+			h.end(nil)
+		}
+	})
+	for _, code := range []ledger.Code{ledger.FeeUnpayable, ledger.CounterOverflow, ledger.OK} {
+		if seen.codes[code] == 0 {
+			t.Errorf("nothing is %s: %v", code, seen.codes)
+		}
+	}
+}
+
+// TestReferenceOverflow sends amounts round until no counter can take them any more.
+func TestReferenceOverflow(t *testing.T) {
+	seen := newCoverage()
+	rapidly(t, 50, func(rt *rapid.T) {
+		h := newHistory(rt, pretended{}, pretended{}, seen, func(p *ledger.GenesisParameters) {
+			p.MaxTxBytes, p.FeeBase, p.FeePerByte, p.FeePerOperation, p.FeePerSignature, p.FeeTargetWeight = 1<<18, 0, 0, 0, 0, 0
+			p.DepositAccount, p.DepositLine, p.DepositHold, p.AssetCreators = 0, 0, 0, nil
+		})
+		h.careful = true
+		issuer, circle := h.people[2], []*person{h.people[0], h.people[3], h.people[2]}
+		h.begin(h.now()*1000 + 1000)
+		big128 := power(128, 1).Bytes()
+		h.send(h.compose([]step{{issuer, func(i uint32) *pb.Operation {
+			return &pb.Operation{Kind: &pb.Operation_CreateAsset{CreateAsset: &pb.CreateAsset{Issuer: i, Code: "BIG", MaxSupply: big128, Controls: 4}}}
+		}}}))
+		asset := h.assets[len(h.assets)-1]
+		move := func(from, to *person, n []byte) step {
+			return step{from, func(i uint32) *pb.Operation {
+				return &pb.Operation{Kind: &pb.Operation_Transfer{Transfer: &pb.Transfer{From: i, To: to.address, Asset: asset, Amount: n}}}
+			}}
+		}
+		h.send(h.compose([]step{move(issuer, circle[0], power(127, 0).Bytes())}))
+		for range 60 {
+			from := h.below(3)
+			to := circle[(from+1+h.below(2))%3]
+			n := draw(h.draws, power(127, 0), power(126, 0), power(127, 1), big.NewInt(1), h.available(circle[from], asset))
+			s := move(circle[from], to, n.Bytes())
+			switch {
+			case n.Sign() == 0:
+				s = move(circle[from], to, big128)
+			case to == issuer && h.below(2) == 0:
+				holder := circle[from].address
+				s = step{issuer, func(i uint32) *pb.Operation {
+					return &pb.Operation{Kind: &pb.Operation_Clawback{Clawback: &pb.Clawback{Signer: i, Account: holder, Asset: asset, Amount: n.Bytes()}}}
+				}}
+			case h.below(6) == 0:
+				s.make = func(i uint32) *pb.Operation {
+					return &pb.Operation{Kind: &pb.Operation_CreateHold{CreateHold: &pb.CreateHold{Signer: i, To: to.address, Asset: asset, Amount: n.Bytes(),
+						Expires: h.now() + 1 + uint64(h.below(3)), PostAtExpiry: true}}}
+				}
+			}
+			h.send(h.compose([]step{s}))
+			if h.below(5) == 0 {
+				h.end(nil)
+				h.begin(h.now()*1000 + 1000)
+			}
+		}
+		h.end(nil)
+	})
+	if seen.codes[ledger.CounterOverflow] < 100 || seen.codes[ledger.OK] < 500 {
+		t.Errorf("%v", seen.codes)
+	}
+}
+
 // draws are choices out of few. Rapid's own generators prefer small numbers, which would shift the weights of what is drawn.
 type draws struct {
 	source  *rapid.T

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -17,17 +18,32 @@ import (
 // TestScripts runs testdata/scripts. Rewrite the expected outputs with -rewrite, and explain in the commit why a rule of
 // the protocol changed.
 //
-//	genesis                                  input: parameters k=v..., asset CODE issuer= scale= max=, balance NAME AMOUNT CODE, validator NAME power=
+//	genesis [chain=] [time=]                 input: parameters k=v..., asset CODE issuer= scale= max= [controls=a,b], balance NAME AMOUNT CODE, validator NAME power=
 //	block time=SECONDS[.mmm]                 begins a block
-//	tx from=(NAME,...) [seq=(N or nonce,...)] [until=SECONDS] [max=AMOUNT] [policy=none|all|NAME] [sign=(SIGNER/KEY,...)]
+//	tx from=(NAME,...) [seq=(N or nonce,...)] [until=SECONDS] [max=AMOUNT] [deposit=AMOUNT] [granter=NAME]
+//	   [sponsor=NAME] [sponsor_max=AMOUNT] [sponsor_deposit=AMOUNT] [policy=none|all|NAME] [sign=(SIGNER/KEY,...)]
 //	   [forge] [version=N] [network=other]   input: operations; "100x" in front of one repeats it
 //	check ... [ahead=N]                      the same, but only asks whether it would be admitted
 //	raw                                      input: hex of a transaction
 //	again                                    the last transaction's bytes once more
-//	end [evidence=(NAME,...)]                ends the block: journal entries, validator updates, kinds of rows written
-//	show NAME CODE, account NAME, replay     rows
+//	end [evidence=(NAME,...)] [writes] [count] ends the block: journal entries, validator updates, kinds of rows written; or their numbers only
+//	show NAME CODE, account NAME, asset CODE, hold NAME, grant GRANTER GRANTEE KIND [CODE], queue, replay     rows
 //
-// In operations, by=NAME is the signer that acts, the first one unless said; CHF@bob is an asset that bob is about to create.
+// In operations, by=NAME is the signer that acts, the first one unless said; CHF@bob is an asset that bob is about to create;
+// pool is the pool of deposits. A receipt is printed as code, fee, deposit, then what each operation gave, which for most is
+// nothing. Pending counters stand behind the posted ones: 5.00+1.00.
+//
+//	transfer AMOUNT CODE to= [granter=] [balancing=BITS] [ref=] [code=] [memo=]
+//	create_asset CODE scale= max= [controls=]
+//	set_policy POLICY... [revoke] [proof=forged|missing]
+//	create_hold NAME|- AMOUNT CODE to= expires= [not_before=] [arbiter=] [lock=SECRET] [post=receiver,...] [void=...] [at_expiry] [as transfer]
+//	post_hold NAME [AMOUNT CODE] [preimage=], void_hold NAME
+//	set_asset CODE [drop=] [max=] [freeze=in,out] [unfreeze=]
+//	set_line NAME CODE [set=authorised,in,out] [clear=] [credit=] [cap=]
+//	clawback NAME AMOUNT CODE [balancing=1] [ref=] [code=] [memo=]
+//	open_line CODE [ceiling=], close_line CODE to=, set_account opt_in=yes|no, close_account to=
+//	set_grant NAME for=fees|transfers|holds [CODE] [each= period=] [total=] until= [to=], revoke_grant NAME for= [CODE]
+//	start_recovery NAME POLICY..., cancel_recovery NAME, finish_recovery NAME POLICY... [proof=]
 func TestScripts(t *testing.T) {
 	covered := map[Code]bool{}
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
@@ -48,6 +64,10 @@ type script struct {
 	*world
 	covered map[Code]bool
 	last    []byte
+	holds   map[string]crypto.Hash // by name
+	made    map[int]string         // names of the holds that a body makes, by operation
+	scales  map[crypto.Hash]uint32 // of the holds' assets
+	rate    FeeRate
 }
 
 func (s *script) run(d *datadriven.TestData) string {
@@ -97,22 +117,17 @@ func (s *script) run(d *datadriven.TestData) string {
 	case "end":
 		return s.runEnd(d)
 	case "show":
-		l := s.line(d.CmdArgs[0].Key, d.CmdArgs[1].Key)
-		balance, negative := l.Balance()
-		sign := ""
-		if negative {
-			sign = "-"
-		}
-		scale := s.scale(d.CmdArgs[1].Key)
-		return fmt.Sprintf("debits %s credits %s balance %s%s available %s entries %d\n", l.DebitsPosted.Format(scale),
-			l.CreditsPosted.Format(scale), sign, balance.Format(scale), l.Available().Format(scale), l.Entries)
+		return s.showLine(d.CmdArgs[0].Key, d.CmdArgs[1].Key)
 	case "account":
-		a, known := s.account(s.address(d.CmdArgs[0].Key))
-		if !known {
-			return "no row\n"
-		}
-		p, _ := s.policyOf(s.address(d.CmdArgs[0].Key))
-		return fmt.Sprintf("sequence %d, policy version %d, threshold %d of %d keys\n", a.Sequence, a.PolicyVersion, p.Threshold, len(p.Keys))
+		return s.showAccount(d.CmdArgs[0].Key)
+	case "asset":
+		return s.showAsset(d.CmdArgs[0].Key)
+	case "hold":
+		return s.showHold(d.CmdArgs[0].Key)
+	case "grant":
+		return s.showGrant(d)
+	case "queue":
+		return s.showQueue()
 	case "replay":
 		return s.showReplay()
 	}
@@ -170,6 +185,7 @@ func settings(line string) (values map[string]string, words []string) {
 func (s *script) runGenesis(d *datadriven.TestData) string {
 	t := s.t
 	*s.world = *newWorld(t)
+	s.holds, s.scales, s.rate = map[string]crypto.Hash{}, map[crypto.Hash]uint32{}, FeeRate{minMultiplier}
 	if s.genesis.ChainID = oneOr(d, "chain", "test"); s.genesis.ChainID == "long" {
 		s.genesis.ChainID = strings.Repeat("x", MaxChainIDBytes+1)
 	}
@@ -205,6 +221,18 @@ func (s *script) runGenesis(d *datadriven.TestData) string {
 					p.FeePerOperation = number(v)
 				case "signature":
 					p.FeePerSignature = number(v)
+				case "deposits": // account, line, hold, grant
+					for i, n := range strings.Split(v, ",") {
+						*[]*uint64{&p.DepositAccount, &p.DepositLine, &p.DepositHold, &p.DepositGrant}[i] = number(n)
+					}
+				case "max_hold_seconds":
+					p.MaxHoldSeconds = uint32(number(v))
+				case "max_expiries":
+					p.MaxExpiries = uint32(number(v))
+				case "target":
+					p.FeeTargetWeight = number(v)
+				case "max_multiplier":
+					p.MaxFeeMultiplier = uint32(number(v))
 				case "creators":
 					for _, name := range strings.Split(v, ",") {
 						p.AssetCreators = append(p.AssetCreators, s.address(name))
@@ -216,6 +244,9 @@ func (s *script) runGenesis(d *datadriven.TestData) string {
 			}
 		case "asset":
 			s.addAsset(words[1], v["issuer"], uint32(number(v["scale"])), v["max"])
+			if names, ok := v["controls"]; ok {
+				s.genesis.State.Assets[len(s.genesis.State.Assets)-1].Controls = strings.Split(names, ",")
+			}
 		case "balance":
 			s.addBalance(words[1], words[2], words[3])
 		case "validator":
@@ -260,9 +291,20 @@ func (s *script) amount(text, code string) Amount {
 func (s *script) build(d *datadriven.TestData) []byte {
 	t := s.t
 	b := &Body{MaxFee: Units(1e12)}
-	if text, ok := one(d, "max"); ok {
-		b.MaxFee = s.amount(text, s.genesis.State.Parameters.FeeAsset)
+	if p := s.genesis.State.Parameters; p.DepositAccount|p.DepositLine|p.DepositHold|p.DepositGrant != 0 {
+		b.MaxDeposit = Units(1e12)
 	}
+	feeAmount := func(key string, to *Amount) {
+		if text, ok := one(d, key); ok {
+			*to = s.amount(text, s.genesis.State.Parameters.FeeAsset)
+		}
+	}
+	feeAmount("max", &b.MaxFee)
+	feeAmount("deposit", &b.MaxDeposit)
+	if name, ok := one(d, "granter"); ok {
+		b.FeeGranter = s.address(name)
+	}
+	s.made = map[int]string{}
 	if text, ok := one(d, "until"); ok {
 		b.ValidUntil, _ = strconv.ParseUint(text, 10, 64)
 	}
@@ -296,10 +338,22 @@ func (s *script) build(d *datadriven.TestData) []byte {
 			}
 		}
 		for range times {
-			b.Operations = append(b.Operations, s.operation(d, from, line))
+			b.Operations = append(b.Operations, s.operation(d, from, line, len(b.Operations)))
 		}
 	}
 	body := b.encode()
+	for i, name := range s.made {
+		s.holds[name] = HoldID(BodyID(s.networkID(), body), uint32(i))
+	}
+	var sponsor *Sponsor
+	if name, ok := one(d, "sponsor"); ok {
+		sponsor = &Sponsor{Address: s.address(name), MaxFee: Units(1e12), MaxDeposit: Units(1e12)}
+		feeAmount("sponsor_max", &sponsor.MaxFee)
+		feeAmount("sponsor_deposit", &sponsor.MaxDeposit)
+		if _, known := s.account(sponsor.Address); !known {
+			sponsor.Policy = s.firstPolicy(name).Encode()
+		}
+	}
 	var witnesses []Witness
 	if sign := many(d, "sign"); sign != nil || hasKey(d, "sign") {
 		for _, text := range sign {
@@ -310,10 +364,20 @@ func (s *script) build(d *datadriven.TestData) []byte {
 			if _, err := fmt.Sscanf(text, "%d/%d", &w.Signer, &w.Key); err != nil {
 				d.Fatalf(t, "sign: %q: %s", text, err)
 			}
-			p, version := s.policyOf(b.Signers[w.Signer].Address)
+			var address crypto.Address
+			if int(w.Signer) < len(b.Signers) {
+				address = b.Signers[w.Signer].Address
+			} else {
+				address = sponsor.Address
+			}
+			p, version := s.policyOf(address)
+			message := Preimage(s.networkID(), body, version)
+			if int(w.Signer) == len(b.Signers) {
+				message = SponsorPreimage(s.networkID(), body, sponsor, version)
+			}
 			w.Signature = make([]byte, 64)
 			if int(w.Key) < len(p.Keys) {
-				w.Signature = s.sign(p.Keys[w.Key], Preimage(s.networkID(), body, version))
+				w.Signature = s.sign(p.Keys[w.Key], message)
 			}
 			witnesses = append(witnesses, w)
 		}
@@ -337,14 +401,76 @@ func (s *script) build(d *datadriven.TestData) []byte {
 		forged[7] ^= 1
 		witnesses[0].Signature = forged
 	}
-	return Assemble(body, witnesses, nil)
+	if sponsor != nil && !hasKey(d, "sign") {
+		return s.sponsored(body, witnesses, sponsor, len(b.Signers))
+	}
+	return Assemble(body, witnesses, sponsor)
 }
 
 func hasKey(d *datadriven.TestData, key string) bool {
 	return slices.ContainsFunc(d.CmdArgs, func(a datadriven.CmdArg) bool { return a.Key == key })
 }
 
-func (s *script) operation(d *datadriven.TestData, from []string, line string) Operation {
+// bits adds up the values of the names in a list.
+func (s *script) bits(list string, names map[string]uint32) (sum uint32) {
+	for _, name := range strings.Split(list, ",") {
+		if name == "" {
+			continue
+		}
+		v, ok := names[name]
+		if !ok {
+			n, err := strconv.ParseUint(name, 10, 32)
+			if err != nil {
+				s.t.Fatalf("%q is none of %v", name, names)
+			}
+			v = uint32(n)
+		}
+		sum |= v
+	}
+	return sum
+}
+
+var (
+	controlBits  = map[string]uint32{"authorisation": 1, "freeze": 2, "clawback": 4}
+	lineBits     = map[string]uint32{"authorised": uint32(LineAuthorised), "in": uint32(LineFrozenIn), "out": uint32(LineFrozenOut)}
+	resolverBits = map[string]uint32{"receiver": 1, "arbiter": 2, "holder": 4, "anybody": 8}
+	grantKinds   = map[string]uint32{"fees": uint32(KindFees), "transfers": uint32(KindTransfer), "holds": uint32(KindCreateHold)}
+)
+
+// limit reads an optional limit.
+func (s *script) limit(v map[string]string, key, code string) *Amount {
+	text, ok := v[key]
+	if !ok {
+		return nil
+	}
+	a := s.amount(text, code)
+	return &a
+}
+
+// optionalAddress is zero for a name that is not given.
+func (s *script) optionalAddress(name string) crypto.Address {
+	if name == "" {
+		return crypto.Address{}
+	}
+	return s.address(name)
+}
+
+// possess signs for every key of a new policy.
+func (s *script) possess(account crypto.Address, p crypto.Policy, version uint32, how string) (proofs [][]byte) {
+	message := PossessionPreimage(s.networkID(), account, p.Hash(), version)
+	for _, k := range p.Keys {
+		proofs = append(proofs, s.sign(k, message))
+	}
+	switch how {
+	case "forged":
+		proofs[len(proofs)-1][3] ^= 1
+	case "missing":
+		proofs = proofs[:len(proofs)-1]
+	}
+	return proofs
+}
+
+func (s *script) operation(d *datadriven.TestData, from []string, line string, at int) Operation {
 	v, words := settings(line)
 	by := uint32(0)
 	if name, ok := v["by"]; ok {
@@ -353,43 +479,134 @@ func (s *script) operation(d *datadriven.TestData, from []string, line string) O
 			by = uint32(n)
 		}
 	}
+	number := func(key string) uint64 {
+		n, err := strconv.ParseUint(v[key], 10, 64)
+		if err != nil && v[key] != "" {
+			d.Fatalf(s.t, "%s", err)
+		}
+		return n
+	}
+	var reference Reference
+	copy(reference[:], v["ref"])
+	code, balancing := uint32(number("code")), Balancing(number("balancing"))
+	memo := v["memo"]
+	if strings.HasPrefix(memo, "*") {
+		n, _ := strconv.Atoi(memo[1:])
+		memo = strings.Repeat("m", n)
+	}
+	assetOf := func(i int) (id AssetID) {
+		if i < len(words) {
+			id = s.asset(words[i])
+		}
+		return id
+	}
 	switch words[0] {
 	case "transfer":
-		o := &Transfer{From: by, To: s.address(v["to"]), Asset: s.asset(words[2]), Amount: s.amount(words[1], words[2]), Memo: v["memo"]}
-		if strings.HasPrefix(o.Memo, "*") {
-			n, _ := strconv.Atoi(o.Memo[1:])
-			o.Memo = strings.Repeat("m", n)
-		}
-		copy(o.Reference[:], v["ref"])
-		code, _ := strconv.ParseUint(v["code"], 10, 32)
-		o.Code = uint32(code)
-		return o
+		return &Transfer{From: by, To: s.address(v["to"]), Asset: assetOf(2), Amount: s.amount(words[1], words[2]), Reference: reference, Code: code,
+			Memo: memo, Balancing: balancing, Granter: s.optionalAddress(v["granter"])}
 	case "create_asset":
-		scale, _ := strconv.ParseUint(v["scale"], 10, 32)
-		supply, err := ParseAmount(v["max"], uint32(min(scale, 18)))
+		scale := uint32(number("scale"))
+		supply, err := ParseAmount(v["max"], min(scale, 18))
 		if err != nil {
 			d.Fatalf(s.t, "%s", err)
 		}
-		return &CreateAsset{Issuer: by, Code: words[1], Scale: uint32(scale), MaxSupply: supply}
+		return &CreateAsset{Issuer: by, Code: words[1], Scale: scale, MaxSupply: supply, Controls: Controls(s.bits(v["controls"], controlBits))}
 	case "set_policy":
-		p := s.policy(strings.Join(words[1:], " "))
-		account := s.address(from[by])
-		_, version := s.policyOf(account)
-		o := &SetPolicy{Signer: by, Policy: p.Encode()}
-		message := PossessionPreimage(s.networkID(), account, p.Hash(), version+1)
-		for _, k := range p.Keys {
-			o.Proofs = append(o.Proofs, s.sign(k, message))
+		revoke := words[len(words)-1] == "revoke"
+		if revoke {
+			words = words[:len(words)-1]
 		}
-		switch v["proof"] {
-		case "forged":
-			o.Proofs[len(o.Proofs)-1][3] ^= 1
-		case "missing":
-			o.Proofs = o.Proofs[:len(o.Proofs)-1]
+		p, account := s.policy(strings.Join(words[1:], " ")), s.address(from[by])
+		_, version := s.policyOf(account)
+		return &SetPolicy{Signer: by, Policy: p.Encode(), Proofs: s.possess(account, p, version+1, v["proof"]), RevokeGrants: revoke}
+	case "create_hold":
+		if words[1] != "-" {
+			s.made[at] = words[1]
+		}
+		o := &CreateHold{Signer: by, To: s.address(v["to"]), Asset: assetOf(3), Amount: s.amount(words[2], words[3]), Reference: reference, Code: code,
+			Memo: memo, Balancing: balancing, Granter: s.optionalAddress(v["granter"]), Expires: number("expires"), NotBefore: number("not_before"),
+			Arbiter: s.optionalAddress(v["arbiter"]), PostBy: Resolvers(s.bits(v["post"], resolverBits)), VoidBy: Resolvers(s.bits(v["void"], resolverBits)),
+			PostAtExpiry: slices.Contains(words, "at_expiry")}
+		if secret, ok := v["lock"]; ok {
+			o.HashLock = sha256.Sum256([]byte(secret))
 		}
 		return o
+	case "post_hold":
+		o := &PostHold{Signer: by, Hold: s.holdID(words[1]), Preimage: []byte(v["preimage"])}
+		if n, ok := strings.CutPrefix(v["preimage"], "*"); ok {
+			times, _ := strconv.Atoi(n)
+			o.Preimage = []byte(strings.Repeat("p", times))
+		}
+		if len(words) > 2 {
+			o.Amount = s.amount(words[2], words[3])
+		}
+		return o
+	case "void_hold":
+		return &VoidHold{Signer: by, Hold: s.holdID(words[1])}
+	case "set_asset":
+		o := &SetAsset{Signer: by, Asset: assetOf(1), DropControls: Controls(s.bits(v["drop"], controlBits)),
+			Freeze: LineFlags(s.bits(v["freeze"], lineBits)), Unfreeze: LineFlags(s.bits(v["unfreeze"], lineBits))}
+		if text, ok := v["max"]; ok {
+			o.MaxSupply = s.amount(text, words[1])
+		}
+		return o
+	case "set_line":
+		return &SetLine{Signer: by, Account: s.address(words[1]), Asset: assetOf(2), Set: LineFlags(s.bits(v["set"], lineBits)),
+			Clear: LineFlags(s.bits(v["clear"], lineBits)), Credit: s.limit(v, "credit", words[2]), Cap: s.limit(v, "cap", words[2])}
+	case "clawback":
+		return &Clawback{Signer: by, Account: s.address(words[1]), Asset: assetOf(3), Amount: s.amount(words[2], words[3]), Reference: reference,
+			Code: code, Memo: memo, Balancing: balancing}
+	case "open_line":
+		return &OpenLine{Signer: by, Asset: assetOf(1), Ceiling: s.limit(v, "ceiling", words[1])}
+	case "close_line":
+		return &CloseLine{Signer: by, Asset: assetOf(1), To: s.address(v["to"])}
+	case "set_account":
+		return &SetAccount{Signer: by, OptIn: v["opt_in"] == "yes"}
+	case "close_account":
+		return &CloseAccount{Signer: by, To: s.address(v["to"])}
+	case "set_grant":
+		o := &SetGrant{Signer: by, Grantee: s.address(words[1]), For: Kind(s.bits(v["for"], grantKinds)), Asset: assetOf(2), Period: uint32(number("period")),
+			Until: number("until"), To: s.optionalAddress(v["to"])}
+		unit := s.genesis.State.Parameters.FeeAsset
+		if len(words) > 2 {
+			unit = words[2]
+		}
+		if each := s.limit(v, "each", unit); each != nil {
+			o.PerPeriod = *each
+		}
+		if all := s.limit(v, "total", unit); all != nil {
+			o.Total = *all
+		}
+		return o
+	case "revoke_grant":
+		return &RevokeGrant{Signer: by, Grantee: s.address(words[1]), For: Kind(s.bits(v["for"], grantKinds)), Asset: assetOf(2)}
+	case "start_recovery":
+		return &StartRecovery{Signer: by, Account: s.address(words[1]), PolicyHash: s.policy(strings.Join(words[2:], " ")).Hash()}
+	case "cancel_recovery":
+		return &CancelRecovery{Signer: by, Account: s.address(words[1])}
+	case "finish_recovery":
+		p, account := s.policy(strings.Join(words[2:], " ")), s.address(words[1])
+		return &FinishRecovery{Signer: by, Account: account, Policy: p.Encode(), Proofs: s.possess(account, p, RecoveryVersion, v["proof"])}
 	}
 	d.Fatalf(s.t, "unknown operation %q", line)
 	return nil
+}
+
+// holdID finds a hold by its name; names that no hold has got name none.
+func (s *script) holdID(name string) crypto.Hash {
+	if id, ok := s.holds[name]; ok {
+		return id
+	}
+	return sha256.Sum256([]byte("no hold " + name))
+}
+
+func (s *script) holdName(id crypto.Hash) string {
+	for name, hold := range s.holds { // no two names have one hold
+		if hold == id {
+			return name
+		}
+	}
+	return "-"
 }
 
 func (s *script) malformed(err error) string {
@@ -421,7 +638,7 @@ func (s *script) apply(raw []byte) string {
 		s.t.Fatal(err)
 	}
 	if check != r.Code && (check != OK || r.Code.Refused()) {
-		s.t.Fatalf("Check says %s, Apply says %s", check, r.Code)
+		s.t.Fatalf("Check says %s, Apply says %s: %+v", check, r.Code, tx.Body.Operations[len(tx.Body.Operations)-1])
 	}
 	decoded, err := DecodeReceipt(r.Encode())
 	if err != nil || string(decoded.Encode()) != string(r.Encode()) {
@@ -433,10 +650,70 @@ func (s *script) apply(raw []byte) string {
 	}
 	feeScale := s.scale(s.genesis.State.Parameters.FeeAsset)
 	text := fmt.Sprintf("%s, fee %s", r.Code, r.Fee.Format(feeScale))
+	if !r.Deposit.IsZero() {
+		text += ", deposit " + r.Deposit.Format(feeScale)
+	}
 	if r.Failed != 0 {
 		text += fmt.Sprintf(", operation %d", r.Failed-1)
 	}
+	var last string
+	times := 1
+	flush := func() {
+		if times > 1 {
+			text += fmt.Sprintf(" (%d times)", times)
+		}
+		times = 1
+	}
+	for i, o := range r.Results {
+		now := s.result(tx.Body.Operations[i], o)
+		if i > 0 && now == last && now != "" {
+			times++
+			continue
+		}
+		flush()
+		if last = now; now != "" {
+			text += "; " + now
+		}
+	}
+	flush()
 	return text + "\n"
+}
+
+// result describes what one operation gave.
+func (s *script) result(op Operation, o OperationResult) string {
+	asset := func(id AssetID) (string, uint32) {
+		a, _ := s.block.state.asset(id)
+		return a.Code, a.Scale
+	}
+	text := op.Kind().String()
+	switch op := op.(type) {
+	case *Transfer:
+		code, scale := asset(op.Asset)
+		text += " " + o.Amount.Format(scale) + " " + code
+	case *CreateHold:
+		code, scale := asset(op.Asset)
+		s.scales[o.Hold] = scale
+		text += " " + s.holdName(o.Hold) + " " + o.Amount.Format(scale) + " " + code
+		if _, ok := s.block.state.holds.get(o.Hold); !ok {
+			s.t.Fatalf("the receipt names the hold %s, which is not there", o.Hold)
+		}
+	case *Clawback:
+		code, scale := asset(op.Asset)
+		text += " " + o.Amount.Format(scale) + " " + code
+	case *PostHold:
+		text += " " + s.holdName(op.Hold) + " " + o.Amount.Format(s.scales[op.Hold])
+	case *VoidHold:
+		text += " " + s.holdName(op.Hold) + " " + o.Amount.Format(s.scales[op.Hold])
+	case *CreateAsset:
+		code, _ := asset(o.Asset)
+		text += " " + code
+	default:
+		if o != (OperationResult{}) {
+			s.t.Fatalf("%s gives %+v", text, o)
+		}
+		return ""
+	}
+	return text
 }
 
 func (s *script) runEnd(d *datadriven.TestData) string {
@@ -446,27 +723,57 @@ func (s *script) runEnd(d *datadriven.TestData) string {
 		evidence = append(evidence, Misbehavior{Validator: v.Address(), Height: s.height - 1})
 	}
 	o := s.end(evidence...)
+	if hasKey(d, "count") {
+		kinds := map[string]int{}
+		for _, le := range o.Entries {
+			e, err := DecodeEntry(le.Encoded)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			kinds[e.Kind.String()]++
+		}
+		var out strings.Builder
+		for _, kind := range sortedStrings(kinds) {
+			fmt.Fprintf(&out, "%d entries of kind %s\n", kinds[kind], kind)
+		}
+		return out.String()
+	}
 	var out strings.Builder
 	for _, le := range o.Entries {
 		e, err := DecodeEntry(le.Encoded)
 		if err != nil {
 			s.t.Fatal(err)
 		}
+		if again := e.Encode(); string(again) != string(le.Encoded) {
+			s.t.Fatalf("entry %x encodes to %x", le.Encoded, again)
+		}
 		asset, _ := DecodeAsset(s.memory[string(AssetRow(le.Line.Asset))])
 		side := "debit"
 		if e.Credit {
 			side = "credit"
 		}
-		kind := map[EntryKind]string{EntryTransfer: "transfer", EntryFee: "fee", EntryFees: "fees"}[e.Kind]
-		fmt.Fprintf(&out, "%s %s #%d: %s %s %s, with %s, debits %s credits %s\n", s.name(le.Line.Account), asset.Code, e.Number, kind, side,
-			e.Amount.Format(asset.Scale), s.name(e.Counterparty), e.DebitsPosted.Format(asset.Scale), e.CreditsPosted.Format(asset.Scale))
+		incarnation := ""
+		if le.Incarnation != 0 {
+			incarnation = fmt.Sprintf(" (incarnation %d)", le.Incarnation)
+		}
+		fmt.Fprintf(&out, "%s %s%s #%d: %s %s %s, with %s, debits %s credits %s", s.name(le.Line.Account), asset.Code, incarnation, e.Number, e.Kind, side,
+			e.Amount.Format(asset.Scale), s.name(e.Counterparty), counters(e.DebitsPosted, e.DebitsPending, asset.Scale),
+			counters(e.CreditsPosted, e.CreditsPending, asset.Scale))
+		if e.Hold != (crypto.Hash{}) {
+			fmt.Fprintf(&out, ", %s", s.holdName(e.Hold))
+		}
+		if e.Reference != (Reference{}) || e.Code != 0 {
+			fmt.Fprintf(&out, ", ref %q code %d", strings.TrimRight(string(e.Reference[:]), "\x00"), e.Code)
+		}
+		if e.TxID == (crypto.Hash{}) && e.Kind != EntryFees && e.Kind != EntryDeposits && e.Kind != EntryRefunds {
+			out.WriteString(", by the block")
+		}
+		out.WriteByte('\n')
 	}
 	for _, u := range o.Updates {
 		fmt.Fprintf(&out, "validator %x...: power %d, tombstoned %d\n", u.PublicKey[:4], u.Power, u.Tombstoned)
 	}
 	if hasKey(d, "writes") {
-		names := map[byte]string{rowAccount: "account", rowLine: "line", rowAsset: "asset", rowCode: "code", rowBucket: "bucket", rowReplay: "replay",
-			rowValidators: "validators", rowPolicy: "policy", rowNonce: "nonce", rowNonceNumber: "nonce number"}
 		for _, w := range o.Writes {
 			verb := "write"
 			if w.Value == nil {
@@ -476,8 +783,17 @@ func (s *script) runEnd(d *datadriven.TestData) string {
 			if !ok {
 				tree = "beside the trees"
 			}
-			fmt.Fprintf(&out, "%s %s (%s)\n", verb, names[w.Key[0]], tree)
+			if rowNames[w.Key[0]].name == "" {
+				s.t.Fatalf("row %x has no name here", w.Key)
+			}
+			fmt.Fprintf(&out, "%s %s (%s)\n", verb, rowNames[w.Key[0]].name, tree)
 		}
+	}
+	if rate, err := DecodeFeeRate(s.memory[string(FeeRateRow())]); err != nil {
+		s.t.Fatal(err)
+	} else if rate != s.rate {
+		s.rate = rate
+		fmt.Fprintf(&out, "fees at %s\n", Units(uint64(rate.Multiplier)).Format(3))
 	}
 	return out.String()
 }
@@ -494,6 +810,176 @@ func (s *script) showReplay() string {
 			fmt.Fprintf(&out, "removed through %d, %d open\n", t.PrunedThrough, t.Open)
 		case rowNonce:
 			fmt.Fprintf(&out, "nonce of %s: %q\n", s.name(crypto.Address([]byte(key[9:41]))), strings.TrimRight(key[41:], "\x00"))
+		}
+	}
+	return out.String()
+}
+
+// counters writes a posted counter, and the pending one behind it when there is something.
+func counters(posted, pending Amount, scale uint32) string {
+	if pending.IsZero() {
+		return posted.Format(scale)
+	}
+	return posted.Format(scale) + "+" + pending.Format(scale)
+}
+
+// scriptRow reads a row of the open block, or of the state. Of the block, what is provisional counts.
+func scriptRow[K comparable, V any](s *script, of func(*state) *table[K, V], k K) (v V, ok bool) {
+	if s.block != nil {
+		return of(s.block.state).get(k)
+	}
+	return of(newState(s.memory)).get(k)
+}
+
+func (s *script) showLine(name, code string) string {
+	k := LineKey{s.address(name), s.asset(code)}
+	l, ok := scriptRow(s, func(s *state) *table[LineKey, Line] { return s.lines }, k)
+	if !ok {
+		return "no row\n"
+	}
+	asset, _ := scriptRow(s, func(s *state) *table[AssetID, Asset] { return s.assets }, k.Asset)
+	balance, negative := l.Balance()
+	sign := ""
+	if negative {
+		sign = "-"
+	}
+	feeScale := s.scale(s.genesis.State.Parameters.FeeAsset)
+	out := fmt.Sprintf("debits %s credits %s balance %s%s available %s entries %d", counters(l.DebitsPosted, l.DebitsPending, asset.Scale),
+		counters(l.CreditsPosted, l.CreditsPending, asset.Scale), sign, balance.Format(asset.Scale), l.Spendable(asset, k).Format(asset.Scale), l.Entries)
+	for i, flag := range []string{"authorised", "frozen in", "frozen out"} {
+		if l.Flags&(1<<i) != 0 {
+			out += ", " + flag
+		}
+	}
+	for _, limit := range []struct {
+		name   string
+		amount Amount
+		scale  uint32
+	}{{"ceiling", l.Ceiling, asset.Scale}, {"credit", l.Credit, asset.Scale}, {"cap", l.Cap, asset.Scale}, {"deposit", l.Deposit, feeScale}} {
+		if !limit.amount.IsZero() {
+			out += ", " + limit.name + " " + limit.amount.Format(limit.scale)
+		}
+	}
+	if l.Incarnation != 0 {
+		out += fmt.Sprintf(", incarnation %d", l.Incarnation)
+	}
+	return out + "\n"
+}
+
+func (s *script) showAccount(name string) string {
+	address := s.address(name)
+	out := "no row"
+	if a, known := s.account(address); known {
+		p, _ := s.policyOf(address)
+		out = fmt.Sprintf("sequence %d, policy version %d, threshold %d of %d keys", a.Sequence, a.PolicyVersion, p.Threshold, len(p.Keys))
+		if p.ChangeThreshold != 0 {
+			out += fmt.Sprintf(", %d to change", p.ChangeThreshold)
+		}
+		if p.Recovery != nil {
+			out += fmt.Sprintf(", recovery by %s after %d seconds", s.name(p.Recovery.Account), p.Recovery.DelaySeconds)
+		}
+		if a.Flags&AccountOptIn != 0 {
+			out += ", opt-in"
+		}
+		if a.Flags&AccountClosedFlag != 0 {
+			out += ", closed"
+		}
+		if !a.Deposit.IsZero() {
+			out += ", deposit " + a.Deposit.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
+		}
+		if a.Epoch != 0 {
+			out += fmt.Sprintf(", epoch %d", a.Epoch)
+		}
+		if a.ClosedLines != 0 {
+			out += fmt.Sprintf(", closed lines %d, head %x", a.ClosedLines, a.ClosedHead[:4])
+		}
+		if a.Recovery != (Recovery{}) {
+			out += fmt.Sprintf(", recovery ready at %d", a.Recovery.ReadyAt)
+		}
+	}
+	if h, ok := scriptRow(s, func(s *state) *table[crypto.Address, Holdings] { return s.holdings }, address); ok {
+		out += fmt.Sprintf(", holdings: lines %d, grants %d, assets %d", h.Lines, h.Grants, h.Assets)
+	}
+	return out + "\n"
+}
+
+func (s *script) showAsset(code string) string {
+	a, ok := scriptRow(s, func(s *state) *table[AssetID, Asset] { return s.assets }, s.asset(code))
+	if !ok {
+		return "no row\n"
+	}
+	out := fmt.Sprintf("issuer %s, scale %d, maximum %s, controls [%s]", s.name(a.Issuer), a.Scale, a.MaxSupply.Format(a.Scale),
+		strings.Join(a.Controls.Names(), " "))
+	if a.Frozen&LineFrozenIn != 0 {
+		out += ", frozen in"
+	}
+	if a.Frozen&LineFrozenOut != 0 {
+		out += ", frozen out"
+	}
+	if !a.Credit.IsZero() {
+		out += ", credit " + a.Credit.Format(a.Scale)
+	}
+	return out + "\n"
+}
+
+func (s *script) showHold(name string) string {
+	h, ok := scriptRow(s, func(s *state) *table[crypto.Hash, Hold] { return s.holds }, s.holdID(name))
+	if !ok {
+		return "no row\n"
+	}
+	asset, _ := scriptRow(s, func(s *state) *table[AssetID, Asset] { return s.assets }, h.Asset)
+	out := fmt.Sprintf("%s %s from %s to %s, expires %d slot %d, not before %d, arbiter %s, post by %d, void by %d", h.Amount.Format(asset.Scale), asset.Code,
+		s.name(h.From), s.name(h.To), h.Expires, h.Slot, h.NotBefore, s.name(h.Arbiter), h.PostBy, h.VoidBy)
+	if h.HashLock != (crypto.Hash{}) {
+		out += ", locked"
+	}
+	if h.PostAtExpiry {
+		out += ", posted at expiry"
+	}
+	if !h.Deposit.IsZero() {
+		out += ", deposit " + h.Deposit.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
+	}
+	return out + "\n"
+}
+
+func (s *script) showGrant(d *datadriven.TestData) string {
+	k := GrantKey{Granter: s.address(d.CmdArgs[0].Key), Grantee: s.address(d.CmdArgs[1].Key), Kind: Kind(s.bits(d.CmdArgs[2].Key, grantKinds))}
+	scale := s.scale(s.genesis.State.Parameters.FeeAsset)
+	feeScale := scale
+	if len(d.CmdArgs) > 3 {
+		k.Asset, scale = s.asset(d.CmdArgs[3].Key), s.scale(d.CmdArgs[3].Key)
+	}
+	g, ok := scriptRow(s, func(s *state) *table[GrantKey, Grant] { return s.grants }, k)
+	if !ok {
+		return "no row\n"
+	}
+	out := fmt.Sprintf("begun %d, until %d, to %s, epoch %d", g.Begun, g.Until, s.name(g.To), g.Epoch)
+	if !g.PerPeriod.IsZero() {
+		out += fmt.Sprintf(", %s of %s in period %d of %d seconds", g.SpentInPeriod.Format(scale), g.PerPeriod.Format(scale), g.PeriodNumber, g.Period)
+	}
+	if !g.Total.IsZero() {
+		out += fmt.Sprintf(", %s of %s in all", g.Spent.Format(scale), g.Total.Format(scale))
+	}
+	if !g.Deposit.IsZero() {
+		out += ", deposit " + g.Deposit.Format(feeScale)
+	}
+	return out + "\n"
+}
+
+// showQueue shows the queue of holds, as the last block has left it.
+func (s *script) showQueue() string {
+	var out strings.Builder
+	for _, key := range sortedStrings(s.memory) {
+		switch key[0] {
+		case rowDueCount:
+			n, _ := decodeNumber(s.memory[key])
+			fmt.Fprintf(&out, "second %d: %d holds\n", unixSecond([]byte(key)), n)
+		case rowDueSlot:
+			id, _ := decodeHash(s.memory[key])
+			fmt.Fprintf(&out, "second %d slot %d: %s\n", unixSecond([]byte(key)), key[12], s.holdName(id))
+		case rowDue:
+			t, _ := decodeDueTotals(s.memory[key])
+			fmt.Fprintf(&out, "gone through %d, %d open\n", t.Through, t.Open)
 		}
 	}
 	return out.String()

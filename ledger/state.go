@@ -135,7 +135,7 @@ type cell[K comparable, V any] struct {
 	first  V      // what base says; the zero value when there was none
 	kept   V      // value after the last keep
 	mark   uint64 // of the last walk that has seen the cell: see Block.balanced
-	then   bool   // whether the row exists after the change that the walk is at
+	place  int    // in undos, where that walk has seen it
 }
 
 type saved[K comparable, V any] struct {

@@ -133,50 +133,68 @@ type txVector struct {
 	Name       string          `json:"name"`
 	NetworkID  hexBytes        `json:"network_id"`
 	Signers    []signerVector  `json:"signers"`
+	Sponsor    *signerVector   `json:"sponsor,omitempty"` // its preimage covers sponsor_bytes
 	Body       json.RawMessage `json:"body"`
 	BodyBytes  hexBytes        `json:"body_bytes"`
+	SponsorOf  json.RawMessage `json:"sponsor_fields,omitempty"`
+	SponsorRaw hexBytes        `json:"sponsor_bytes,omitempty"`
 	Possession hexBytes        `json:"possession_preimage,omitempty"`
+	Holds      []hexBytes      `json:"hold_ids,omitempty"` // by operation
 	Witnesses  []witnessVector `json:"witnesses"`
 	Tx         hexBytes        `json:"tx"`
 	TxID       hexBytes        `json:"tx_id"`
 	Hash       hexBytes        `json:"hash"`
+	Receipt    json.RawMessage `json:"receipt"`
+	ReceiptRaw hexBytes        `json:"receipt_bytes"`
 }
 
 func TestTxVectors(t *testing.T) {
-	names := []string{"ed25519", "secp256k1", "ml-dsa-44", "ml-dsa-65", "hybrid ed25519 and ml-dsa-44", "two of three by weight, second signature of secp256k1",
-		"every scheme in one policy", "nonce, valid_until, reference, code, memo", "two signers, two assets, a new asset", "set_policy", "after set_policy: policy version 1"}
 	w := smallWorld(t)
 	w.next(1001_000)
+	w.knowSeeds()
+	network := w.networkID()
+	party := func(a crypto.Address, message func(version uint32) []byte) signerVector {
+		p, version := w.policyOf(a)
+		v := signerVector{Policy: p.Encode(), Address: a[:], AddressText: a, PolicyVersion: version, Preimage: message(version)}
+		for _, k := range p.Keys {
+			v.Keys = append(v.Keys, keyVector{k.Scheme.String(), w.keys[string(k.Public)].Seed(), k.Public})
+		}
+		return v
+	}
 	var vectors []txVector
-	for i, raw := range seeds(t) {
-		tx, err := Decode(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v := txVector{Name: names[i], Body: decoded(t, tx.BodyBytes(), &pb.Body{}), BodyBytes: tx.BodyBytes(), Tx: raw}
-		network, id, hash := w.networkID(), tx.ID(w.networkID()), tx.Hash()
+	for _, s := range namedSeeds(t) {
+		tx := mustDecode(t, s.raw)
+		v := txVector{Name: s.name, Body: decoded(t, tx.BodyBytes(), &pb.Body{}), BodyBytes: tx.BodyBytes(), Tx: s.raw}
+		id, hash := tx.ID(network), tx.Hash()
 		v.NetworkID, v.TxID, v.Hash = network[:], id[:], hash[:]
-		for _, name := range []string{"alice", "bob", "carol", "dave", "erin", "team", "mixed"} {
-			w.address(name) // so that the signers have names
-		}
 		for _, s := range tx.Body.Signers {
-			p, version := w.policyOf(s.Address)
-			sv := signerVector{Policy: p.Encode(), Address: s.Address[:], AddressText: s.Address, PolicyVersion: version, Preimage: Preimage(network, tx.BodyBytes(), version)}
-			for _, k := range p.Keys {
-				sv.Keys = append(sv.Keys, keyVector{k.Scheme.String(), w.keys[string(k.Public)].Seed(), k.Public})
-			}
-			v.Signers = append(v.Signers, sv)
+			v.Signers = append(v.Signers, party(s.Address, func(version uint32) []byte { return Preimage(network, tx.BodyBytes(), version) }))
+		}
+		if s := tx.Sponsor; s != nil {
+			sponsor := party(s.Address, func(version uint32) []byte { return SponsorPreimage(network, tx.BodyBytes(), s, version) })
+			v.Sponsor, v.SponsorRaw, v.SponsorOf = &sponsor, s.encode(), decoded(t, s.encode(), &pb.Sponsor{})
 		}
 		for _, x := range tx.Witnesses {
 			v.Witnesses = append(v.Witnesses, witnessVector{x.Signer, x.Key, x.Signature})
 		}
-		if s, ok := tx.Body.Operations[0].(*SetPolicy); ok {
-			w.policy("2 ed25519:alice2 secp256k1:alice3 ed25519:alice4")
-			v.Possession = PossessionPreimage(network, tx.Body.Signers[0].Address, crypto.DomainAddress.Hash(s.Policy), 1)
+		for i, op := range tx.Body.Operations {
+			switch o := op.(type) {
+			case *SetPolicy:
+				a := tx.Body.Signers[o.Signer].Address
+				account, _ := w.account(a)
+				v.Possession = PossessionPreimage(network, a, crypto.DomainAddress.Hash(o.Policy), account.PolicyVersion+1)
+			case *FinishRecovery:
+				v.Possession = PossessionPreimage(network, o.Account, crypto.DomainAddress.Hash(o.Policy), RecoveryVersion)
+			case *CreateHold:
+				hold := HoldID(id, uint32(i))
+				v.Holds = append(v.Holds, hold[:])
+			}
 		}
-		if r := w.apply(raw); r.Code != OK {
+		r := w.apply(s.raw)
+		if r.Code != s.code {
 			t.Fatalf("%s: %s", v.Name, r.Code)
 		}
+		v.Receipt, v.ReceiptRaw = decoded(t, r.Encode(), &pb.Receipt{}), r.Encode()
 		vectors = append(vectors, v)
 	}
 	compareVectors(t, "tx.json", vectors)
@@ -198,22 +216,20 @@ type ledgerVectors struct {
 		Encoded   hexBytes        `json:"encoded"`
 		NetworkID hexBytes        `json:"network_id"`
 	} `json:"genesis"`
-	Receipts []struct {
-		TxName  string          `json:"tx"`
-		Fields  json.RawMessage `json:"fields"`
-		Encoded hexBytes        `json:"encoded"`
-	} `json:"receipts"`
-	Entries []entryVector `json:"entries"`
-	Rows    []rowVector   `json:"rows_after_the_block"`
+	DepositPool hexBytes      `json:"deposit_pool"`
+	Before      []rowVector   `json:"rows_of_genesis"`
+	Entries     []entryVector `json:"entries"`
+	Rows        []rowVector   `json:"rows_after_the_block"`
 }
 
 type entryVector struct {
-	Account hexBytes        `json:"account"`
-	Asset   hexBytes        `json:"asset"`
-	Fields  json.RawMessage `json:"fields"`
-	Encoded hexBytes        `json:"encoded"`
-	Before  hexBytes        `json:"head_before"`
-	After   hexBytes        `json:"head_after"`
+	Account     hexBytes        `json:"account"`
+	Asset       hexBytes        `json:"asset"`
+	Incarnation uint64          `json:"incarnation,omitempty"`
+	Fields      json.RawMessage `json:"fields"`
+	Encoded     hexBytes        `json:"encoded"`
+	Before      hexBytes        `json:"head_before"`
+	After       hexBytes        `json:"head_after"`
 }
 
 // TestLedgerVectors: genesis, and all that the transactions of tx.json do as the first block, at 1001 seconds.
@@ -227,6 +243,8 @@ func TestLedgerVectors(t *testing.T) {
 	id := w.networkID()
 	v.Genesis.ChainID, v.Genesis.AppState, v.Genesis.Encoded, v.Genesis.NetworkID = w.genesis.ChainID, w.genesis.State, encoded, id[:]
 	v.Genesis.Fields = decoded(t, encoded, &pb.Genesis{})
+	pool := DepositPool()
+	v.DepositPool, v.Before = pool[:], rowVectors(t, w.memory)
 	heads := map[LineKey]crypto.Hash{}
 	for key, value := range w.memory {
 		if key[0] == rowLine {
@@ -238,29 +256,15 @@ func TestLedgerVectors(t *testing.T) {
 		}
 	}
 	w.next(1001_000)
-	for i, raw := range seeds(t) {
-		r := w.apply(raw)
-		if i == 0 || i == 8 {
-			v.Receipts = append(v.Receipts, struct {
-				TxName  string          `json:"tx"`
-				Fields  json.RawMessage `json:"fields"`
-				Encoded hexBytes        `json:"encoded"`
-			}{[]string{0: "ed25519", 8: "two signers, two assets, a new asset"}[i], decoded(t, r.Encode(), &pb.Receipt{}), r.Encode()})
+	for _, s := range namedSeeds(t) {
+		if r := w.apply(s.raw); r.Code != s.code {
+			t.Fatalf("%s: %s", s.name, r.Code)
 		}
 	}
-	failed := w.apply(w.seal(w.payment("bob", "alice", Units(1e9), "EUR")))
-	if failed.Code != InsufficientFunds {
-		t.Fatal(failed.Code)
-	}
-	v.Receipts = append(v.Receipts, struct {
-		TxName  string          `json:"tx"`
-		Fields  json.RawMessage `json:"fields"`
-		Encoded hexBytes        `json:"encoded"`
-	}{"insufficient_funds", decoded(t, failed.Encode(), &pb.Receipt{}), failed.Encode()})
 	for _, e := range w.end().Entries {
 		before, after := heads[e.Line], NextHead(heads[e.Line], e.Encoded)
 		heads[e.Line] = after
-		v.Entries = append(v.Entries, entryVector{e.Line.Account[:], e.Line.Asset[:], decoded(t, e.Encoded, &pb.Entry{}), e.Encoded, before[:], after[:]})
+		v.Entries = append(v.Entries, entryVector{e.Line.Account[:], e.Line.Asset[:], e.Incarnation, decoded(t, e.Encoded, &pb.Entry{}), e.Encoded, before[:], after[:]})
 	}
 	for line, head := range heads {
 		l, err := DecodeLine(w.memory[string(LineRow(line))])
@@ -268,26 +272,43 @@ func TestLedgerVectors(t *testing.T) {
 			t.Fatalf("line %x ends at the head %s, its entries at %s (%v)", line, l.Head, head, err)
 		}
 	}
-	kinds := map[byte]struct {
-		name string
-		m    proto.Message
-	}{rowAccount: {"account", &pb.Account{}}, rowLine: {"line", &pb.Line{}}, rowAsset: {"asset", &pb.Asset{}}, rowCode: {"code", nil},
-		rowParameters: {"parameters", &pb.Parameters{}}, rowNetwork: {"network", &pb.Network{}}, rowBucket: {"bucket", &pb.Bucket{}},
-		rowReplay: {"replay totals", &pb.ReplayTotals{}}, rowValidators: {"validators", &pb.ValidatorSet{}}, rowPolicy: {"policy", &pb.Policy{}},
-		rowNonce: {"nonce", nil}, rowNonceNumber: {"numbered nonce", &pb.NumberedNonce{}}}
-	for _, key := range sortedStrings(w.memory) {
-		k := kinds[key[0]]
-		if key[0] == rowPolicy && len(w.memory[key]) > 1000 {
-			continue // they stand in tx.json
-		}
-		r := rowVector{Kind: k.name, Key: hexBytes(key), Value: w.memory[key]}
-		r.Tree, _ = TreeOf([]byte(key))
-		if k.m != nil {
-			r.Fields = decoded(t, w.memory[key][1:], k.m)
-		}
-		v.Rows = append(v.Rows, r)
+	v.Rows = rowVectors(t, w.memory)
+	seen := map[string]bool{}
+	for _, r := range v.Rows {
+		seen[r.Kind] = true
+	}
+	if len(seen) != len(rowNames) {
+		t.Errorf("the vectors have rows of %d kinds, there are %d", len(seen), len(rowNames))
 	}
 	compareVectors(t, "ledger.json", v)
+}
+
+// rowNames are the kinds of rows.
+var rowNames = map[byte]struct {
+	name string
+	m    proto.Message
+}{rowAccount: {"account", &pb.Account{}}, rowLine: {"line", &pb.Line{}}, rowAsset: {"asset", &pb.Asset{}}, rowCode: {"code", nil},
+	rowParameters: {"parameters", &pb.Parameters{}}, rowNetwork: {"network", &pb.Network{}}, rowBucket: {"bucket", &pb.Bucket{}},
+	rowReplay: {"replay totals", &pb.ReplayTotals{}}, rowValidators: {"validators", &pb.ValidatorSet{}}, rowPolicy: {"policy", &pb.Policy{}},
+	rowNonce: {"nonce", nil}, rowNonceNumber: {"numbered nonce", &pb.NumberedNonce{}}, rowHoldings: {"holdings", &pb.Holdings{}},
+	rowHold: {"hold", &pb.Hold{}}, rowGrant: {"grant", &pb.Grant{}}, rowFeeRate: {"fee rate", &pb.FeeRate{}}, rowDueCount: {"due count", nil},
+	rowDueSlot: {"due slot", nil}, rowDue: {"due totals", &pb.DueTotals{}}}
+
+func rowVectors(t *testing.T, m Memory) (rows []rowVector) {
+	for _, key := range sortedStrings(m) {
+		k := rowNames[key[0]]
+		if key[0] == rowPolicy && len(m[key]) > 1000 {
+			continue // they stand in tx.json
+		}
+		r := rowVector{Kind: k.name, Key: hexBytes(key), Value: m[key]}
+		r.Tree, _ = TreeOf([]byte(key))
+		if k.m != nil {
+			proto.Reset(k.m)
+			r.Fields = decoded(t, m[key][1:], k.m)
+		}
+		rows = append(rows, r)
+	}
+	return rows
 }
 
 type negativeVector struct {
@@ -371,10 +392,10 @@ func TestNegativeVectors(t *testing.T) {
 	add("tag longer than it needs to be", append([]byte{0x8a, 0x00}, good[1:]...))
 	add("too long", Assemble(base().encode(), slices.Repeat([]Witness{{0, 0, make([]byte, MaxSignatureBytes)}}, 14), nil))
 	wire("body missing", nil, func(f []field) []field { return f[1:] })
-	wire("unknown field of the transaction", nil, func(f []field) []field { return append(f, field{number: 3, varint: 1}) })
-	wire("unknown field of the body", []int{0}, func(f []field) []field { return append(f, field{number: 6, varint: 1}) })
+	wire("unknown field of the transaction", nil, func(f []field) []field { return append(f, field{number: 4, varint: 1}) })
+	wire("unknown field of the body", []int{0}, func(f []field) []field { return append(f, field{number: 8, varint: 1}) })
 	wire("unknown field of a signer", []int{0, 1}, func(f []field) []field { return append(f, field{number: 5, varint: 1}) })
-	wire("unknown field of a transfer", []int{0, 4, 0}, func(f []field) []field { return append(f, field{number: 8, varint: 1}) })
+	wire("unknown field of a transfer", []int{0, 4, 0}, func(f []field) []field { return append(f, field{number: 10, varint: 1}) })
 	wire("unknown field of a witness", []int{1}, func(f []field) []field { return append(f, field{number: 4, varint: 1}) })
 	wire("field twice", []int{0}, func(f []field) []field { return slices.Insert(f, 2, f[2]) })
 	wire("field twice, later", []int{0}, func(f []field) []field { return append(f, f[2]) })
@@ -462,5 +483,149 @@ func TestNegativeVectors(t *testing.T) {
 	bad("weight 65536", one(crypto.Key{Scheme: crypto.Ed25519, Public: p.Keys[0].Public, Weight: 65536}))
 	bad("reserved scheme", one(crypto.Key{Scheme: crypto.SLHDSA128s, Public: make([]byte, 32), Weight: 1}))
 	bad("key of 31 bytes", one(crypto.Key{Scheme: crypto.Ed25519, Public: make([]byte, 31), Weight: 1}))
+	negativeOperations(t, w, base, body, add)
 	compareVectors(t, "negative.json", vectors)
+}
+
+// negativeOperations breaks each rule of each operation's table, of the sponsor and of the fee_granter once.
+func negativeOperations(t *testing.T, w *world, base func() *Body, body func(string, func(*Body)), add func(string, []byte)) {
+	alice, bob, carol, eur := w.address("alice"), w.address("bob"), w.address("carol"), w.asset("EUR")
+	op := func(name string, operations ...Operation) { body(name, func(b *Body) { b.Operations = operations }) }
+	witness := []Witness{{0, 0, bytes.Repeat([]byte{1}, 64)}}
+	// message writes an operation of a kind whose fields the encoder would never write.
+	message := func(name string, kind Kind, fields ...field) {
+		raw := base().encode()
+		raw = edit(t, raw, []int{4}, func([]field) []field {
+			return []field{{number: protowire.Number(kind), kind: protowire.BytesType, bytes: assemble(fields)}}
+		})
+		add(name, Assemble(raw, witness, nil))
+	}
+	number := func(n protowire.Number, v uint64) field { return field{number: n, varint: v} }
+	text := func(n protowire.Number, b []byte) field { return field{number: n, kind: protowire.BytesType, bytes: b} }
+
+	body("fee_granter that signs", func(b *Body) { b.FeeGranter = alice })
+	sponsor := func(name string, s Sponsor) { add(name, Assemble(base().encode(), witness, &s)) }
+	sponsor("sponsor that signs", Sponsor{Address: alice})
+	sponsor("sponsor with a policy without keys", Sponsor{Address: bob, Policy: crypto.Policy{Threshold: 1}.Encode()})
+	wireSponsor := func(name string, fields ...field) {
+		add(name, append(Assemble(base().encode(), witness, nil), assemble([]field{text(3, assemble(fields))})...))
+	}
+	wireSponsor("sponsor without an address")
+	wireSponsor("sponsor with an amount with a leading zero", text(1, bob[:]), text(2, []byte{0, 1}))
+	wireSponsor("unknown field of a sponsor", text(1, bob[:]), number(5, 1))
+	add("witness behind the sponsor's", Assemble(base().encode(), []Witness{{2, 0, []byte{1}}}, &Sponsor{Address: bob}))
+
+	op("transfer with balancing 4", &Transfer{To: bob, Asset: eur, Amount: Units(1), Balancing: 4})
+	op("transfer granted by the signer itself", &Transfer{To: bob, Asset: eur, Amount: Units(1), Granter: alice})
+	op("transfer from the granter to itself", &Transfer{To: bob, Asset: eur, Amount: Units(1), Granter: bob})
+	message("transfer granted by an address of zeros", KindTransfer, text(2, bob[:]), text(3, eur[:]), text(4, []byte{1}), text(9, make([]byte, 32)))
+	op("create_asset with controls 8", &CreateAsset{Code: "ABC", MaxSupply: Units(1), Controls: 8})
+	for _, who := range []struct {
+		name string
+		p    crypto.Policy
+	}{{"set_policy with the account as its own recovery account", w.policy("1 ed25519:alice recovery:alice:3600")},
+		{"set_policy with a change threshold above all weights", crypto.Policy{Threshold: 1, ChangeThreshold: 3, Keys: w.policy("1 ed25519:k1 ed25519:k2").Keys}},
+		{"set_policy with a change threshold that is the threshold", crypto.Policy{Threshold: 1, ChangeThreshold: 1, Keys: w.policy("1 ed25519:k1 ed25519:k2").Keys}},
+		{"set_policy with a recovery delay below an hour", crypto.Policy{Threshold: 1, Keys: w.policy("1 ed25519:k1").Keys, Recovery: &crypto.Recovery{Account: bob, DelaySeconds: 3599}}},
+		{"set_policy with a recovery delay above a year", crypto.Policy{Threshold: 1, Keys: w.policy("1 ed25519:k1").Keys, Recovery: &crypto.Recovery{Account: bob, DelaySeconds: 31_536_001}}}} {
+		op(who.name, &SetPolicy{Policy: who.p.Encode(), Proofs: slices.Repeat([][]byte{make([]byte, 64)}, len(who.p.Keys))})
+	}
+	hold := func(name string, change func(h *CreateHold)) {
+		h := &CreateHold{To: bob, Asset: eur, Amount: Units(1), Expires: 1500, PostBy: ByReceiver}
+		change(h)
+		op("create_hold "+name, h)
+	}
+	hold("to the holder", func(h *CreateHold) { h.To = alice })
+	hold("of nothing", func(h *CreateHold) { h.Amount = Amount{} })
+	hold("with the code 65536", func(h *CreateHold) { h.Code = 65536 })
+	hold("with a memo of 257 bytes", func(h *CreateHold) { h.Memo = strings.Repeat("m", 257) })
+	hold("with balancing 2", func(h *CreateHold) { h.Balancing = BalancingCredit })
+	hold("granted by the signer itself", func(h *CreateHold) { h.Granter = alice })
+	hold("from the granter to itself", func(h *CreateHold) { h.Granter = bob })
+	hold("that never expires", func(h *CreateHold) { h.Expires = 0 })
+	hold("that expires after the year 9999", func(h *CreateHold) { h.Expires = MaxUnixSeconds + 1 })
+	hold("with not_before at expires", func(h *CreateHold) { h.NotBefore = 1500 })
+	hold("with the receiver as arbiter", func(h *CreateHold) { h.Arbiter, h.VoidBy = bob, ByArbiter })
+	hold("with the holder as arbiter", func(h *CreateHold) { h.Arbiter, h.VoidBy = alice, ByArbiter })
+	hold("with the granter as arbiter", func(h *CreateHold) { h.Granter, h.Arbiter, h.VoidBy = carol, carol, ByArbiter })
+	hold("with an arbiter without a right", func(h *CreateHold) { h.Arbiter = carol })
+	hold("with a right of no arbiter", func(h *CreateHold) { h.VoidBy = ByArbiter })
+	hold("with post_by 16", func(h *CreateHold) { h.PostBy = 16 })
+	hold("with void_by 8", func(h *CreateHold) { h.VoidBy = 8 })
+	hold("that anybody may post without a lock", func(h *CreateHold) { h.PostBy = ByAnybody })
+	hold("that nobody may post", func(h *CreateHold) { h.PostBy = 0 })
+	hold("posted at expiry in spite of a lock", func(h *CreateHold) { h.PostAtExpiry, h.HashLock = true, crypto.Hash{1} })
+	message("create_hold with a lock of zeros", KindCreateHold, text(2, bob[:]), text(3, eur[:]), text(4, []byte{1}), number(10, 1500), text(13, make([]byte, 32)), number(14, 1))
+	message("create_hold with post_at_expiry 2", KindCreateHold, text(2, bob[:]), text(3, eur[:]), text(4, []byte{1}), number(10, 1500), number(16, 2))
+	message("post_hold without a hold", KindPostHold)
+	op("post_hold with a preimage of 65 bytes", &PostHold{Preimage: make([]byte, 65)})
+	message("post_hold with an empty preimage", KindPostHold, text(2, make([]byte, 32)), text(4, nil))
+	message("void_hold of 31 bytes", KindVoidHold, text(2, make([]byte, 31)))
+	op("set_asset that changes nothing", &SetAsset{Asset: eur})
+	op("set_asset that drops control 8", &SetAsset{Asset: eur, DropControls: 8})
+	message("set_asset that freezes 4", KindSetAsset, text(2, eur[:]), number(5, 4))
+	message("set_asset that unfreezes 4", KindSetAsset, text(2, eur[:]), number(6, 4))
+	op("set_asset that freezes and unfreezes", &SetAsset{Asset: eur, Freeze: LineFrozenIn, Unfreeze: lineFrozen})
+	op("set_line of the issuer", &SetLine{Account: alice, Asset: eur, Set: LineAuthorised})
+	op("set_line that changes nothing", &SetLine{Account: bob, Asset: eur})
+	op("set_line that sets 8", &SetLine{Account: bob, Asset: eur, Set: 8})
+	op("set_line that clears 8", &SetLine{Account: bob, Asset: eur, Clear: 8})
+	op("set_line that sets and clears", &SetLine{Account: bob, Asset: eur, Set: allLineFlags, Clear: LineAuthorised})
+	message("set_line with a limit of an explicit 0", KindSetLine, text(2, bob[:]), text(3, eur[:]), text(6, assemble([]field{text(1, nil)})))
+	message("set_line with an unknown field of a limit", KindSetLine, text(2, bob[:]), text(3, eur[:]), text(7, assemble([]field{number(2, 1)})))
+	op("clawback from the issuer", &Clawback{Account: alice, Asset: eur, Amount: Units(1)})
+	op("clawback of nothing", &Clawback{Account: bob, Asset: eur})
+	op("clawback with balancing 2", &Clawback{Account: bob, Asset: eur, Amount: Units(1), Balancing: BalancingCredit})
+	op("clawback with the code 65536", &Clawback{Account: bob, Asset: eur, Amount: Units(1), Code: 65536})
+	message("open_line without an asset", KindOpenLine)
+	message("close_line without a receiver", KindCloseLine, text(2, eur[:]))
+	message("set_account that changes nothing", KindSetAccount)
+	message("set_account that sets and clears", KindSetAccount, number(2, 1), number(3, 1))
+	message("set_account that sets closed", KindSetAccount, number(2, 2))
+	message("close_account without a receiver", KindCloseAccount)
+	grant := func(name string, change func(g *SetGrant)) {
+		g := &SetGrant{Grantee: bob, For: KindTransfer, Asset: eur, Total: Units(1), Until: 5000}
+		change(g)
+		op("set_grant "+name, g)
+	}
+	grant("to itself", func(g *SetGrant) { g.Grantee = alice })
+	grant("of kind 2", func(g *SetGrant) { g.For = KindCreateAsset })
+	grant("for fees with an asset", func(g *SetGrant) { g.For = KindFees })
+	grant("for transfers without an asset", func(g *SetGrant) { g.Asset = AssetID{} })
+	grant("per period without a period", func(g *SetGrant) { g.PerPeriod = Units(1) })
+	grant("with a period of nothing", func(g *SetGrant) { g.Period = 1 })
+	grant("with a period above 366 days", func(g *SetGrant) { g.PerPeriod, g.Period = Units(1), MaxPeriodSeconds+1 })
+	grant("without a limit", func(g *SetGrant) { g.Total = Amount{} })
+	grant("without an end", func(g *SetGrant) { g.Until = 0 })
+	grant("until after the year 9999", func(g *SetGrant) { g.Until = MaxUnixSeconds + 1 })
+	grant("for fees to somebody", func(g *SetGrant) { g.For, g.Asset, g.To = KindFees, AssetID{}, carol })
+	op("revoke_grant to itself", &RevokeGrant{Grantee: alice})
+	op("revoke_grant of kind 5", &RevokeGrant{Grantee: bob, For: KindPostHold, Asset: eur})
+	op("revoke_grant for holds without an asset", &RevokeGrant{Grantee: bob, For: KindCreateHold})
+	op("start_recovery of the signer", &StartRecovery{Account: alice})
+	message("start_recovery without a policy", KindStartRecovery, text(2, bob[:]))
+	message("cancel_recovery without an account", KindCancelRecovery)
+	p := w.policy("1 ed25519:k1 ed25519:k2")
+	proofs := [][]byte{make([]byte, 64), make([]byte, 64)}
+	op("finish_recovery of the signer", &FinishRecovery{Account: alice, Policy: p.Encode(), Proofs: proofs})
+	op("finish_recovery without a policy", &FinishRecovery{Account: bob, Proofs: proofs})
+	op("finish_recovery with one proof of two", &FinishRecovery{Account: bob, Policy: p.Encode(), Proofs: proofs[:1]})
+	own := w.policy("1 ed25519:k1 ed25519:k2 recovery:bob:3600")
+	op("finish_recovery to a policy with the account as its recovery account", &FinishRecovery{Account: bob, Policy: own.Encode(), Proofs: proofs})
+	op("finish_recovery twice", &FinishRecovery{Account: bob, Policy: p.Encode(), Proofs: proofs}, &FinishRecovery{Account: bob, Policy: p.Encode(), Proofs: proofs})
+	for kind := KindTransfer; int(kind) < len(operationKinds); kind++ {
+		message(kind.String()+" by signer 2^32", kind, number(1, 1<<32))
+	}
+	seen := map[Kind]bool{}
+	for _, s := range namedSeeds(t) {
+		tx := mustDecode(t, s.raw)
+		at := slices.IndexFunc(part(t, tx.BodyBytes()), func(f field) bool { return f.number == 5 })
+		for i, op := range tx.Body.Operations {
+			if kind := op.Kind(); !seen[kind] {
+				seen[kind] = true
+				raw := edit(t, tx.BodyBytes(), []int{at + i, 0}, func(f []field) []field { return append(f, number(20, 1)) })
+				add(kind.String()+" with an unknown field", Assemble(raw, tx.Witnesses, tx.Sponsor))
+			}
+		}
+	}
 }

@@ -22,6 +22,8 @@ type world struct {
 	verifier Verifier
 	names    map[crypto.Address]string
 	keys     map[string]crypto.PrivateKey // by public key
+	heads    map[LineKey]crypto.Hash      // of journals, folded from the entries
+	policies map[string]crypto.Policy     // by their text
 }
 
 // newKey makes the key of a name.
@@ -43,18 +45,37 @@ var policyText = map[string]string{
 	"team":  "3 ed25519:team-a*1 ed25519:team-b*2 secp256k1:team-c*2", // the light key never suffices with nobody else
 	"mixed": "4 ed25519:m1 secp256k1:m2 ml-dsa-44:m3 ml-dsa-65:m4",    // every scheme at once
 	"board": "2 ed25519:board-a ed25519:board-b ed25519:board-c",      // two of three
+	// Any of three pays, two of them change the policy, and the rescuer may replace it after a day.
+	"firm": "1 ed25519:firm-a ed25519:firm-b ed25519:firm-c change:2 recovery:rescuer:86400",
+	"heir": "1 ed25519:heir recovery:rescuer:3600",
 }
 
-// policy makes the policy that a text describes: threshold, then scheme:key*weight.
+// policy makes the policy that a text describes: threshold, then scheme:key*weight, change:weight and
+// recovery:name:seconds.
 func (w *world) policy(text string) crypto.Policy {
+	if p, ok := w.policies[text]; ok {
+		return p
+	}
 	var threshold uint32
 	fields := strings.Fields(text)
 	if _, err := fmt.Sscan(fields[0], &threshold); err != nil {
 		w.t.Fatalf("policy %q: %s", text, err)
 	}
 	var keys []crypto.Key
+	var change, delay uint32
+	var rescuer string
 	for _, f := range fields[1:] {
 		schemeName, rest, _ := strings.Cut(f, ":")
+		switch schemeName {
+		case "change":
+			fmt.Sscan(rest, &change)
+			continue
+		case "recovery":
+			var text string
+			rescuer, text, _ = strings.Cut(rest, ":")
+			fmt.Sscan(text, &delay)
+			continue
+		}
 		name, weightText, weighted := strings.Cut(rest, "*")
 		scheme, err := crypto.ParseScheme(schemeName)
 		if err != nil {
@@ -69,9 +90,19 @@ func (w *world) policy(text string) crypto.Policy {
 		keys = append(keys, crypto.Key{Scheme: scheme, Public: k.Public(), Weight: weight})
 	}
 	p, err := crypto.NewPolicy(threshold, keys...)
+	if err == nil && change != 0 {
+		p, err = p.WithChangeThreshold(change)
+	}
+	if err == nil && rescuer != "" {
+		p, err = p.WithRecovery(w.address(rescuer), delay)
+	}
 	if err != nil {
 		w.t.Fatalf("policy %q: %s", text, err)
 	}
+	if w.policies == nil {
+		w.policies = map[string]crypto.Policy{}
+	}
+	w.policies[text] = p
 	return p
 }
 
@@ -85,7 +116,10 @@ func (w *world) firstPolicy(name string) crypto.Policy {
 }
 
 func (w *world) address(name string) crypto.Address {
-	a := w.firstPolicy(name).Address()
+	a := DepositPool()
+	if name != "pool" {
+		a = w.firstPolicy(name).Address()
+	}
 	w.names[a] = name
 	return a
 }
@@ -102,6 +136,7 @@ func (w *world) name(a crypto.Address) string {
 
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, verifier: Direct{}, names: map[crypto.Address]string{}, keys: map[string]crypto.PrivateKey{}}
+	w.address("pool")
 	w.genesis = Genesis{ChainID: "test", UnixNanos: 1000e9, InitialHeight: 1}
 	w.genesis.State.Parameters = GenesisParameters{MaxTxBytes: 16 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1000,
 		FeeAsset: "EUR", FeeCollector: w.address("fees"), FeeBase: 1, MaxHoldSeconds: 86400, MaxExpiries: 3, MaxFeeMultiplier: 8000}
@@ -143,6 +178,8 @@ func (w *world) begin() error {
 	}
 	w.memory = Memory{}
 	w.memory.Apply(outcome.Writes)
+	w.heads = map[LineKey]crypto.Hash{}
+	w.fold(outcome)
 	w.millis, w.height = w.genesis.UnixNanos/1e6, w.genesis.InitialHeight-1
 	w.audit()
 	return nil
@@ -194,7 +231,30 @@ func (w *world) end(evidence ...Misbehavior) Outcome {
 	w.memory.Apply(o.Writes)
 	w.block = nil
 	w.audit()
+	if w.heads != nil {
+		w.fold(o)
+	}
 	return o
+}
+
+// fold continues the journals by a block's entries, and wants each line to end where they do.
+func (w *world) fold(o Outcome) {
+	w.t.Helper()
+	for _, e := range o.Entries {
+		if e.Number == 1 {
+			delete(w.heads, e.Line) // of an earlier incarnation
+		}
+		w.heads[e.Line] = NextHead(w.heads[e.Line], e.Encoded)
+	}
+	for _, row := range o.Writes {
+		if row.Key[0] != rowLine || row.Value == nil {
+			continue
+		}
+		l, err := DecodeLine(row.Value)
+		if k := (LineKey{crypto.Address(row.Key[1:33]), AssetID(row.Key[33:])}); err != nil || l.Entries > 0 && l.Head != w.heads[k] {
+			w.t.Fatalf("line %s/%x ends at the head %s, its entries at %s (%v)", w.name(k.Account), k.Asset, l.Head, w.heads[k], err)
+		}
+	}
 }
 
 func (w *world) audit() {
@@ -272,31 +332,41 @@ func (w *world) sign(k crypto.Key, message []byte) []byte {
 	return s
 }
 
-// witnesses signs a body with as many keys of each signer as its policy needs, the first ones first.
+// witnesses signs a body with as many keys of each signer as it needs, the first ones first.
 func (w *world) witnesses(b *Body, body []byte) []Witness {
 	var witnesses []Witness
 	for i, s := range b.Signers {
 		p, version := w.policyOf(s.Address)
 		message := Preimage(w.networkID(), body, version)
-		for _, k := range quorum(p) {
+		for _, k := range quorum(p, b.NeedOf(uint32(i), p)) {
 			witnesses = append(witnesses, Witness{uint32(i), uint32(k), w.sign(p.Keys[k], message)})
 		}
 	}
 	return witnesses
 }
 
-// quorum chooses keys that reach the threshold, and none that is not needed.
-func quorum(p crypto.Policy) []int {
+// sponsored adds a sponsor and its signatures to what the signers have signed.
+func (w *world) sponsored(body []byte, witnesses []Witness, s *Sponsor, number int) []byte {
+	p, version := w.policyOf(s.Address)
+	message := SponsorPreimage(w.networkID(), body, s, version)
+	for _, k := range quorum(p, p.Threshold) {
+		witnesses = append(witnesses, Witness{uint32(number), uint32(k), w.sign(p.Keys[k], message)})
+	}
+	return Assemble(body, witnesses, s)
+}
+
+// quorum chooses keys that reach a weight, and none that is not needed.
+func quorum(p crypto.Policy, need uint32) []int {
 	var chosen []int
 	weight := uint32(0)
 	for i, k := range p.Keys {
-		if weight < p.Threshold {
+		if weight < need {
 			chosen = append(chosen, i)
 			weight += k.Weight
 		}
 	}
 	return slices.DeleteFunc(chosen, func(i int) bool {
-		if weight-p.Keys[i].Weight >= p.Threshold {
+		if weight-p.Keys[i].Weight >= need {
 			weight -= p.Keys[i].Weight
 			return true
 		}

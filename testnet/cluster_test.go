@@ -334,8 +334,8 @@ func (c *cluster) audited(claims []audit.Claim) audit.Report {
 	if err != nil {
 		c.Fatalf("audit: %s", err)
 	}
-	c.Logf("audit in %s: %d blocks on %d nodes, %d transactions, %d of them failed, %d operations, %d lines proven by each node, longest gap between blocks %s before block %d, payments %v",
-		time.Since(began).Round(time.Millisecond), r.Blocks, r.Nodes, r.Transactions, r.Failed, r.Operations, r.Lines, r.LongestGap.Round(time.Millisecond), r.GapHeight, r.Claims)
+	c.Logf("audit in %s: %d blocks on %d nodes, %d transactions, %d of them failed, %d operations, %d rows proven by each node, longest gap between blocks %s before block %d, payments %v",
+		time.Since(began).Round(time.Millisecond), r.Blocks, r.Nodes, r.Transactions, r.Failed, r.Operations, r.Rows, r.LongestGap.Round(time.Millisecond), r.GapHeight, r.Claims)
 	for _, fault := range r.Faults {
 		c.Errorf("audit: %s", fault)
 	}

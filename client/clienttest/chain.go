@@ -120,13 +120,20 @@ func Doc(chainID string, start time.Time, accounts ...crypto.Address) (*types.Ge
 // New makes a chain with two blocks, which began some minutes ago.
 func New(t testing.TB, chainID string, accounts ...crypto.Address) *Chain {
 	t.Helper()
-	start := time.Now().UTC().Add(-5 * time.Minute).Truncate(time.Millisecond)
+	return NewPast(t, chainID, 0, accounts...)
+}
+
+// NewPast makes a chain whose clock is behind by a while, which [Chain.Advance] can make up for: no client takes headers from
+// the future.
+func NewPast(t testing.TB, chainID string, behind time.Duration, accounts ...crypto.Address) *Chain {
+	t.Helper()
+	start := time.Now().UTC().Add(-behind - 5*time.Minute).Truncate(time.Millisecond)
 	doc, keys := Doc(chainID, start, accounts...)
 	g, err := client.GenesisFromDoc(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Chain{T: t, Doc: doc, keys: keys, placed: map[crypto.Hash][2]int{}, entries: map[journal][][]byte{}, genesis: ledger.Memory{}}
+	c := &Chain{T: t, Doc: doc, keys: keys, clock: -behind, placed: map[crypto.Hash][2]int{}, entries: map[journal][][]byte{}, genesis: ledger.Memory{}}
 	if c.outcome, c.Network, err = g.Outcome(); err != nil {
 		t.Fatal(err)
 	}

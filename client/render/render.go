@@ -529,3 +529,10 @@ func Escape(text string) string {
 var blank = &unicode.RangeTable{R16: []unicode.Range16{
 	{Lo: 0x034f, Hi: 0x034f, Stride: 1}, {Lo: 0x115f, Hi: 0x1160, Stride: 1}, {Lo: 0x17b4, Hi: 0x17b5, Stride: 1},
 	{Lo: 0x2800, Hi: 0x2800, Stride: 1}, {Lo: 0x3164, Hi: 0x3164, Stride: 1}, {Lo: 0xffa0, Hi: 0xffa0, Stride: 1}}}
+
+// Policy renders a policy key by key.
+func Policy(policy crypto.Policy, names map[crypto.Address]string) (string, error) {
+	p := &page{c: Context{Names: names}}
+	p.policy(0, policy.Encode())
+	return p.text.String(), p.err
+}

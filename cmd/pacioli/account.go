@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,7 @@ import (
 // payer is the account that a command acts for, and what this home knows of its keys.
 type payer struct {
 	address crypto.Address
-	known   []crypto.Policy // policies of keys of this home that the account may have
+	known   []crypto.Policy // of keys and of the address book of this home, that the account may have
 	keys    []string        // the keys that sign, when the user has named them
 }
 
@@ -48,10 +49,7 @@ func (c *cli) party(flag, account string, keys []string) (payer, error) {
 			return p, fmt.Errorf("--key: %w", err)
 		}
 	}
-	infos, err := c.usableKeys()
-	for _, k := range infos {
-		p.known = append(p.known, k.Policy)
-	}
+	p.known, err = c.knownPolicies()
 	return p, err
 }
 
@@ -99,11 +97,19 @@ func indexOfKey(p crypto.Policy, key crypto.Key) int {
 
 func (c *cli) accountCommand() *cobra.Command {
 	account := &cobra.Command{
-		Use: "account", Short: "Show accounts, and change the key of one", Args: cobra.NoArgs, Example: "  pacioli account show alice",
-		Long: `Show accounts, and change the key of one. An account keeps its address, its balances and its history when its key changes.`,
+		Use: "account", Short: "Show accounts, share them, and change their keys", Args: cobra.NoArgs,
+		Long: `Show accounts, share them, and change their keys. An account has a policy: keys with weights, the weight that pays, and the one
+that changes the policy. It keeps its address, its balances and its history when its policy changes.
+
+A shared account begins with a policy file (account policy new), which all members add to their address book (account add);
+its address is the policy's hash. What it sends is written to a file (--out), and signed by one member after the other (tx sign).`,
+		Example: `  pacioli account show alice
+  pacioli account policy new --threshold 2 --key alice --key ed25519:HEX --key ed25519:HEX --out board.policy
+  pacioli account add board --policy board.policy
+  pacioli pay --from board --to bob 10 PAC --sequence --out 1.tx`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	account.AddCommand(c.accountShow(), c.accountRotate(), c.accountOptIn(), c.accountClose())
+	account.AddCommand(c.accountShow(), c.accountRotate(), c.accountPolicy(), c.accountSetPolicy(), c.accountRecover(), c.accountAdd(), c.accountList(), c.accountRemove(), c.accountOptIn(), c.accountClose())
 	return account
 }
 
@@ -118,14 +124,32 @@ type accountResult struct {
 	Threshold     uint32         `json:"threshold,omitempty"` // 0: the policy is not known here
 	Keys          []keyView      `json:"keys,omitempty"`
 	guardView
-	SignedBy string `json:"signed_by,omitempty"` // the key of this home that signs for it
-	Height   uint64 `json:"height"`
-	Time     string `json:"time"`
+	Pending  *pendingView `json:"recovery_pending,omitempty"` // a recovery that was announced
+	SignedBy string       `json:"signed_by,omitempty"`        // the key of this home that signs for it alone
+	Members  []string     `json:"members,omitempty"`          // keys of this home that are in the policy, where none signs alone
+	Closed   bool         `json:"closed"`
+	OptIn    bool         `json:"opt_in"`            // lines are opened by the account itself only
+	Deposit  string       `json:"deposit,omitempty"` // for its row
+	FeeAsset string       `json:"fee_asset,omitempty"`
+	Lines    uint64       `json:"lines"`
+	Grants   uint64       `json:"grants"` // that it has given
+	Assets   uint64       `json:"assets"` // that it has issued
+	Height   uint64       `json:"height"`
+	Time     string       `json:"time"`
+}
+
+// pendingView is a recovery that was announced.
+type pendingView struct {
+	PolicyHash crypto.Hash `json:"policy_hash"`
+	ReadyAt    string      `json:"ready_at"` // RFC 3339: from then on it can be put in force
 }
 
 func (r accountResult) text(w io.Writer) {
 	fmt.Fprintf(w, "account\t%s\n", named(r.Address, r.Name))
-	if !r.Registered {
+	switch {
+	case r.Closed:
+		fmt.Fprintf(w, "state\tclosed for ever\n")
+	case !r.Registered:
 		fmt.Fprintf(w, "state\thas not signed yet\n")
 	}
 	fmt.Fprintf(w, "sequence\t%d\npolicy\tversion %d, %s\n", r.Sequence, r.PolicyVersion, r.PolicyHash)
@@ -141,8 +165,21 @@ func (r accountResult) text(w io.Writer) {
 	for _, k := range r.Keys {
 		fmt.Fprintf(w, "public key\t%s %s, weight %d\n", k.Scheme, short(k.PublicKey), k.Weight)
 	}
+	if p := r.Pending; p != nil {
+		fmt.Fprintf(w, "RECOVERY ANNOUNCED\tpolicy %s can be put in force from %s on\n", p.PolicyHash, p.ReadyAt)
+	}
 	if r.SignedBy != "" {
 		fmt.Fprintf(w, "signed by\tkey %s of this home\n", r.SignedBy)
+	}
+	if r.Members != nil {
+		fmt.Fprintf(w, "signed by\tamong others, of this home: %s\n", strings.Join(r.Members, ", "))
+	}
+	if r.OptIn {
+		fmt.Fprintf(w, "opt-in\tonly the account itself opens lines\n")
+	}
+	fmt.Fprintf(w, "holds\t%d lines, %d grants given, %d assets issued\n", r.Lines, r.Grants, r.Assets)
+	if r.Deposit != "" {
+		fmt.Fprintf(w, "deposit\t%s\n", strings.TrimSpace(r.Deposit+" "+r.FeeAsset))
 	}
 	fmt.Fprintf(w, "proven\tat height %d\n", r.Height)
 }
@@ -175,24 +212,53 @@ func (c *cli) showAccount(ctx context.Context, b provenBooks, address crypto.Add
 	}
 	r := accountResult{Address: address, Name: c.names()[address], Registered: a.Present, Sequence: a.Value.Sequence, PolicyVersion: a.Value.PolicyVersion,
 		PolicyHash: a.Value.Policy, Height: a.Height, Time: a.Time.UTC().Format(time.RFC3339Nano)}
-	infos, err := c.usableKeys()
+	r.Closed, r.OptIn = a.Value.Flags&ledger.AccountClosedFlag != 0, a.Value.Flags&ledger.AccountOptIn != 0
+	if p := a.Value.Recovery; p != (ledger.Recovery{}) {
+		r.Pending = &pendingView{p.Policy, time.Unix(int64(p.ReadyAt), 0).UTC().Format(time.RFC3339)}
+	}
+	if !a.Value.Deposit.IsZero() {
+		r.Deposit = a.Value.Deposit.String()
+		if p, err := b.parameters(ctx); err == nil {
+			if fee, err := b.asset(ctx, p.FeeAsset); err == nil {
+				r.Deposit, r.FeeAsset = a.Value.Deposit.Format(fee.Scale), fee.Code
+			}
+		}
+	}
+	row, err := b.Row(ctx, ledger.HoldingsRow(address), a.Height)
 	if err != nil {
 		return r, err
 	}
-	policy, found := crypto.Policy{}, false
-	if i := slices.IndexFunc(infos, func(k keystore.Info) bool { return k.Policy.Hash() == a.Value.Policy }); i >= 0 {
-		policy, found, r.SignedBy = infos[i].Policy, true, infos[i].Name
-	} else if a.Present {
-		if policy, err = b.Policy(ctx, a.Value.Policy); err != nil {
+	if row.Present {
+		holdings, err := ledger.DecodeHoldings(row.Value)
+		if err != nil {
 			return r, err
 		}
-		found = true
+		r.Lines, r.Grants, r.Assets = holdings.Lines, holdings.Grants, holdings.Assets
 	}
-	if found {
-		r.Threshold, r.Keys = policy.Threshold, keyViews(policy)
-		r.guardView = newGuardView(policy)
+	known, err := c.knownPolicies()
+	if err != nil {
+		return r, err
 	}
-	return r, nil
+	policy := crypto.Policy{}
+	if i := slices.IndexFunc(known, func(p crypto.Policy) bool { return p.Hash() == a.Value.Policy }); i >= 0 {
+		policy = known[i]
+	} else if !a.Present {
+		return r, nil // only who began it knows the policy
+	} else if policy, err = b.Policy(ctx, a.Value.Policy); err != nil {
+		return r, err
+	}
+	r.Threshold, r.Keys, r.guardView = policy.Threshold, keyViews(policy), newGuardView(policy)
+	infos, err := c.usableKeys()
+	for _, k := range infos {
+		if k.Policy.Hash() == a.Value.Policy {
+			r.SignedBy, r.Members = k.Name, nil
+			break
+		}
+		if slices.ContainsFunc(k.Policy.Keys, func(key crypto.Key) bool { return indexOfKey(policy, key) >= 0 }) {
+			r.Members = append(r.Members, k.Name)
+		}
+	}
+	return r, err
 }
 
 func (c *cli) accountRotate() *cobra.Command {

@@ -161,30 +161,6 @@ func (o operationView) line(names map[crypto.Address]string) string {
 	return o.Kind
 }
 
-func (v bodyView) text(w io.Writer) {
-	fmt.Fprintf(w, "transaction\t%s\nnetwork\t%s (%s)\n", v.ID, v.NetworkID, v.ChainID)
-	names := map[crypto.Address]string{}
-	for _, s := range v.Signers {
-		names[s.Address] = s.Name
-		replay := fmt.Sprintf("sequence %d", s.Sequence)
-		if s.Nonce != "" {
-			replay = "nonce " + s.Nonce
-		}
-		fmt.Fprintf(w, "signer\t%s, %s\n", named(s.Address, s.Name), replay)
-	}
-	for _, o := range v.Operations {
-		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
-	}
-	unit := v.FeeAsset
-	if unit == "" {
-		unit = "base units"
-	}
-	fmt.Fprintf(w, "fee at most\t%s %s\n", v.MaxFee, unit)
-	if v.ValidUntil != "" {
-		fmt.Fprintf(w, "valid until\t%s\n", v.ValidUntil)
-	}
-}
-
 // txResult is a transaction that was sent, as every command shows it.
 type txResult struct {
 	Outcome     string          `json:"outcome"` // committed, failed or submitted

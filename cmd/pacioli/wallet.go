@@ -108,7 +108,7 @@ func (c *cli) key(name string) (keystore.Info, error) {
 	return infos[i], infos[i].Err
 }
 
-// account reads a key's name or an address. flag says in errors where it was given.
+// account reads the name of a key or of the address book, or an address. flag says in errors where it was given.
 func (c *cli) account(flag, text string) (crypto.Address, error) {
 	if len(text) == crypto.AddressLength || strings.HasPrefix(strings.ToLower(text), crypto.AddressPrefix+"1") {
 		a, err := crypto.ParseAddress(text)
@@ -119,15 +119,22 @@ func (c *cli) account(flag, text string) (crypto.Address, error) {
 	}
 	k, err := c.key(text)
 	if errors.Is(err, keystore.ErrNotFound) {
-		return crypto.Address{}, &problem{err: fmt.Errorf("%s %q is neither a key of this home nor an address", flag, text), name: "key_not_found",
-			hint: "an address has 63 characters and begins with pac1p; pacioli keys list shows the keys"}
+		if e, ok, err := c.contact(text); ok || err != nil {
+			return e.Address, err
+		}
+		return crypto.Address{}, &problem{err: fmt.Errorf("%s %q is neither a key of this home, nor in its address book, nor an address", flag, text), name: "key_not_found",
+			hint: "an address has 63 characters and begins with pac1p; pacioli keys list shows the keys, pacioli account list the address book"}
 	}
 	return k.Address, err
 }
 
-// names returns the names of this home's keys by address, for showing.
+// names returns the names of this home's keys and address book by address, for showing.
 func (c *cli) names() map[crypto.Address]string {
-	names := map[crypto.Address]string{}
+	names := map[crypto.Address]string{ledger.DepositPool(): "deposit pool"}
+	all, _ := c.contacts() // what cannot be read is shown by its address
+	for _, e := range all {
+		names[e.Address] = e.Name
+	}
 	if _, err := os.Stat(filepath.Join(c.home, "keys")); err != nil {
 		return names // showing needs no keys, and makes no folder for them
 	}

@@ -184,7 +184,20 @@ func (x *execution) weight(cost uint64) uint64 {
 	return uint64(x.size) + 50*uint64(len(x.body.Operations)) + 20*cost
 }
 
-func (l *Ledger) admitFee(x *execution) code {
+// Fee returns what a transaction would pay now, as an amount; nil for one that is refused before that.
+func (l *Ledger) Fee(raw []byte) []byte {
+	t := l.decode(raw)
+	if t == nil {
+		return nil
+	}
+	x := &execution{transaction: t}
+	if l.admitPolicies(x) != ok {
+		return nil
+	}
+	return l.fee(x).bytes()
+}
+
+func (l *Ledger) fee(x *execution) amount {
 	p, cost := l.params, l.cost(x)
 	product := func(a, b uint64) amount {
 		n := units(a)
@@ -193,8 +206,11 @@ func (l *Ledger) admitFee(x *execution) code {
 	price := units(p.FeeBase).plus(product(p.FeePerByte, uint64(x.size))).
 		plus(product(p.FeePerOperation, uint64(len(x.body.Operations)))).plus(product(p.FeePerSignature, cost))
 	thousandfold := price.big().Mul(price.big(), units(uint64(l.total().multiplier)).big())
-	x.fee = amount{thousandfold.Add(thousandfold, units(999).big()).Div(thousandfold, units(1000).big())}
+	return amount{thousandfold.Add(thousandfold, units(999).big()).Div(thousandfold, units(1000).big())}
+}
 
+func (l *Ledger) admitFee(x *execution) code {
+	x.fee = l.fee(x)
 	x.payer = x.parties[0].address
 	maxFee := amountOf(x.body.MaxFee)
 	x.maxDeposit = amountOf(x.body.MaxDeposit)
@@ -206,7 +222,7 @@ func (l *Ledger) admitFee(x *execution) code {
 	}
 	for _, party := range x.parties {
 		if party.account == nil {
-			x.opening = x.opening.plus(units(p.DepositAccount))
+			x.opening = x.opening.plus(units(l.params.DepositAccount))
 		}
 	}
 	charge := x.fee.plus(x.opening)

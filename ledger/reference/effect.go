@@ -602,7 +602,7 @@ func (l *Ledger) revokeGrant(x *execution, signer address, o *pb.RevokeGrant) co
 // recoverable returns an account that names the signer as its recovery account, or nil.
 func (l *Ledger) recoverable(of []byte, signer address) *account {
 	a := l.accounts.get(address(of))
-	if a == nil || string(l.policies.get(a.policy).RecoveryAccount) != string(signer[:]) {
+	if a == nil || l.isClosed(address(of)) || string(l.policies.get(a.policy).RecoveryAccount) != string(signer[:]) {
 		return nil
 	}
 	return a

@@ -239,12 +239,12 @@ func New(chainID string, genesis []byte, keys Keys) (*Ledger, error) {
 		l.assets.put(id, &asset{address(a.Issuer), a.Code, a.Scale, amountOf(a.MaxSupply), a.MetadataHash, a.Controls, a.Frozen, amountOf(a.Credit)})
 		l.codes.put(a.Code, &id)
 		l.holdings.edit(address(a.Issuer)).assets++
-		l.openAtGenesis(lineKey{address(a.Issuer), id})
+		l.openFree(lineKey{address(a.Issuer), id})
 	}
 	for _, b := range g.Balances {
 		id, n := assetID(b.Asset), amountOf(b.Amount)
 		from, to := lineKey{l.assets.get(id).issuer, id}, lineKey{address(b.Account), id}
-		l.openAtGenesis(to)
+		l.openFree(to)
 		l.post(nil, from, counters{debitsPosted: n}, &pb.Entry{Kind: entryGenesis, Counterparty: to.account[:], Amount: n.bytes()})
 		l.post(nil, to, counters{creditsPosted: n}, &pb.Entry{Kind: entryGenesis, Credit: true, Counterparty: from.account[:], Amount: n.bytes()})
 	}
@@ -257,10 +257,14 @@ func newAssetID(issuer []byte, code string) assetID {
 	return assetID(h[:16])
 }
 
-// openAtGenesis also serves the lines of collector and pool: whoever opens it, no deposit is taken.
-func (l *Ledger) openAtGenesis(key lineKey) {
+// openFree opens a line without a deposit: at genesis, and those of collector and pool.
+func (l *Ledger) openFree(key lineKey) {
 	if l.lines.get(key) == nil {
-		l.lines.put(key, &line{})
+		var owner account
+		if row := l.accounts.get(key.account); row != nil {
+			owner = *row
+		}
+		l.lines.put(key, &line{incarnation: owner.closedLines})
 		l.holdings.edit(key.account).lines++
 	}
 }
@@ -292,16 +296,16 @@ func (l *Ledger) EndBlock(evidence [][]byte) []*pb.Validator {
 
 	collector := lineKey{l.collector, l.feeAsset}
 	if fees := l.total().fees; !fees.isZero() {
-		l.openAtGenesis(collector)
+		l.openFree(collector)
 		l.post(nil, collector, counters{creditsPosted: fees}, &pb.Entry{Kind: entryBlockFees, Credit: true, Amount: fees.bytes()})
 	}
 	deposits := lineKey{pool, l.feeAsset}
 	if taken := l.total().taken; !taken.isZero() {
-		l.openAtGenesis(deposits)
+		l.openFree(deposits)
 		l.post(nil, deposits, counters{creditsPosted: taken}, &pb.Entry{Kind: entryBlockTaken, Credit: true, Amount: taken.bytes()})
 	}
 	if paid := l.total().paidBack; !paid.isZero() {
-		l.openAtGenesis(deposits)
+		l.openFree(deposits)
 		l.post(nil, deposits, counters{debitsPosted: paid}, &pb.Entry{Kind: entryBlockPaidBack, Amount: paid.bytes()})
 	}
 	l.adaptMultiplier()

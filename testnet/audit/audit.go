@@ -1,11 +1,11 @@
 // Package audit finds out, after the fact and from outside, whether a network kept its promises. It talks to the nodes'
-// RPC only and is written against the published formats: it decodes transactions and receipts with package ledger, and
-// shares none of its rules.
+// RPC only and is written against the published formats: it shares none of the rules of package ledger, but has those of
+// package reference.
 //
 // What it checks: every node has the same block, results and AppHash at every height; every payment that a client was told
 // about stands in the chain exactly where and how the client was told, or not at all ([Claim]); no sequence or nonce is
-// used twice; a second bookkeeping of all transactions predicts every receipt, balances at every height, and ends with the
-// counters that every node can prove; a payment that was told final before another one was sent stands before it.
+// used twice; a second bookkeeping of all transactions predicts every receipt, and ends with the very rows that every
+// node proves to be its whole state, journals of all lines included; a payment that was told final before another one was sent stands before it.
 //
 // What it cannot see: what never reached a block, and forks that no audited node is on.
 package audit
@@ -14,8 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/big"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +21,6 @@ import (
 
 	"github.com/cometbft/cometbft/types"
 
-	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -48,7 +45,7 @@ type Report struct {
 	Transactions int
 	Failed       int // of them: no effect but for the fee
 	Operations   int
-	Lines        int // compared with every node's proof
+	Rows         int // of the state, each compared with every node's proof
 	Claims       map[Ending]int
 	LongestGap   time.Duration // between two blocks' times
 	GapHeight    uint64        // of the later of the two
@@ -78,7 +75,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return r, fmt.Errorf("genesis: %w", err)
 	}
-	books, err := newBook(o.Genesis, network.ID)
+	books, err := newBook(o.Genesis)
 	if err != nil {
 		return r, fmt.Errorf("genesis: %w", err)
 	}
@@ -139,7 +136,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 				r.LongestGap, r.GapHeight = gap, h
 			}
 			// The header above has confirmed the results.
-			r.fault(books.block(last.Height, last.Time, last.Txs, last.Results)...)
+			r.fault(books.block(last.Height, last.Time, last.Txs, last.Results, last.Evidence)...)
 			for i, raw := range last.Txs {
 				if tx, err := ledger.Decode(raw); err == nil {
 					id := tx.ID(network.ID)
@@ -155,57 +152,14 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		r.Claims[c.Ending]++
 	}
 	r.fault(settled(o.Claims, places, r.Height)...)
-	r.Lines = len(books.lines)
+	rows := books.provable()
+	r.Rows = len(rows)
 	for _, n := range nodes {
-		faults, err := books.proven(ctx, n.URL, o.Genesis, r.Height)
+		faults, err := books.proven(ctx, n.URL, o.Genesis, r.Height, rows)
 		r.fault(faults...)
 		if err != nil {
 			return r, err
 		}
 	}
 	return r, nil
-}
-
-// proven compares every line and account with what one node proves about them at a height.
-func (b *book) proven(ctx context.Context, url string, doc *types.GenesisDoc, height uint64) (faults []error, err error) {
-	c, err := client.Dial(ctx, client.Options{Nodes: []string{url}, Genesis: doc})
-	if err != nil {
-		return nil, fmt.Errorf("node %s: %w", url, err)
-	}
-	keys := make([]ledger.LineKey, 0, len(b.lines))
-	for k := range b.lines {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(x, y ledger.LineKey) int { return slices.Compare(x.Account[:], y.Account[:]) })
-	for _, k := range keys {
-		line, err := c.Line(ctx, k, height)
-		if err != nil {
-			return faults, err
-		}
-		want, got := b.lines[k], line.Value
-		if number(got.DebitsPosted).Cmp(want.debits) != 0 || number(got.CreditsPosted).Cmp(want.credits) != 0 || !got.DebitsPending.IsZero() || !got.CreditsPending.IsZero() {
-			faults = append(faults, fmt.Errorf("node %s proves that %s has debits %s and credits %s at height %d, the book has %s and %s",
-				url, k.Account, got.DebitsPosted, got.CreditsPosted, height, want.debits, want.credits))
-		}
-	}
-	for address, want := range b.accounts {
-		account, err := c.Account(ctx, address, height)
-		if err != nil {
-			return faults, err
-		}
-		if got := account.Value; !account.Present || got.Sequence != want.sequence || got.PolicyVersion != want.version || got.Policy != want.policy.Hash() {
-			faults = append(faults, fmt.Errorf("node %s proves that %s has sequence %d and policy version %d at height %d, the book has %d and %d",
-				url, address, got.Sequence, got.PolicyVersion, height, want.sequence, want.version))
-		}
-	}
-	return faults, nil
-}
-
-// Balance is what the book says an account has; for tests of the audit itself.
-func (b *book) balance(k ledger.LineKey) *big.Int {
-	l := b.lines[k]
-	if l == nil {
-		return new(big.Int)
-	}
-	return new(big.Int).Sub(l.credits, l.debits)
 }
