@@ -40,9 +40,16 @@ func (a *App) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	answer := &abci.ResponseFinalizeBlock{TxResults: make([]*abci.ExecTxResult, len(o.txs))}
 	txs := make([]index.Tx, len(o.txs))
 	ids, hashes := make([]crypto.Hash, len(o.txs)), make([]crypto.Hash, len(o.txs))
+	posted, err := postedHolds(o)
+	if err == nil {
+		answer.Events, err = blockEvents(o.Entries)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finalizing block %d: %w", req.Height, err)
+	}
 	for i, receipt := range o.receipts {
 		data := receipt.Encode()
-		answer.TxResults[i] = &abci.ExecTxResult{Code: uint32(receipt.Code), Data: data, Codespace: Codespace, Events: txEvents(o.decoded[i], receipt)}
+		answer.TxResults[i] = &abci.ExecTxResult{Code: uint32(receipt.Code), Data: data, Codespace: Codespace, Events: txEvents(o.decoded[i], receipt, posted)}
 		if receipt.Code != ledger.OK {
 			answer.TxResults[i].Log = receipt.Code.String()
 		}
@@ -86,7 +93,7 @@ func (a *App) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	a.genesis, a.staged = nil, nil
 	clear(a.known)
 	a.mu.Unlock()
-	a.pool.Committed(o.header, o.took())
+	a.pool.Committed(o.header, o.took(), o.Writes)
 	if len(o.txs) > 0 {
 		a.log.Info("commit block", "height", o.header.Height, "transactions", len(o.txs), "writes", len(o.Writes))
 	} else {
@@ -120,31 +127,4 @@ func overwrite(first, second []ledger.Write) []ledger.Write {
 		}
 	}
 	return append(append(merged, first...), second...)
-}
-
-// txEvents describes a transaction for indexers and subscribers, with the names that Cosmos chains use. Events are not
-// hashed: whoever must be certain takes the receipt.
-func txEvents(tx *ledger.Tx, receipt ledger.Receipt) []abci.Event {
-	if tx == nil || receipt.Code.Refused() {
-		return nil
-	}
-	events := []abci.Event{event("tx", "id", receipt.TxID.String(), "fee", receipt.Fee.String(), "fee_payer", tx.Payer().String())}
-	if receipt.Code != ledger.OK {
-		return events
-	}
-	for _, op := range tx.Body.Operations {
-		if t, ok := op.(*ledger.Transfer); ok {
-			events = append(events, event("transfer", "sender", tx.Body.Signers[t.From].Address.String(), "recipient", t.To.String(),
-				"amount", t.Amount.String(), "asset", fmt.Sprintf("%x", t.Asset)))
-		}
-	}
-	return events
-}
-
-func event(kind string, pairs ...string) abci.Event {
-	e := abci.Event{Type: kind}
-	for i := 0; i < len(pairs); i += 2 {
-		e.Attributes = append(e.Attributes, abci.EventAttribute{Key: pairs[i], Value: pairs[i+1], Index: pairs[i] != "amount" && pairs[i] != "fee"})
-	}
-	return e
 }

@@ -140,6 +140,13 @@ func newWorld(t testing.TB, powers ...int64) *world {
 		}
 		state.Accounts = append(state.Accounts, ledger.GenesisAccount{Address: a.address, Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: amount}}})
 	}
+	w.found(state)
+	return w
+}
+
+// found makes the genesis file of a state.
+func (w *world) found(state ledger.GenesisState) {
+	t := w.t
 	slices.SortFunc(state.Accounts, func(a, b ledger.GenesisAccount) int { return bytes.Compare(a.Address[:], b.Address[:]) })
 	var validators []types.GenesisValidator
 	for i, power := range w.powers {
@@ -168,7 +175,6 @@ func newWorld(t testing.TB, powers ...int64) *world {
 	if w.network, err = genesisfile.NetworkOf(w.doc); err != nil {
 		t.Fatal(err)
 	}
-	return w
 }
 
 func (w *world) initChain() *abci.RequestInitChain {
@@ -186,6 +192,9 @@ type order struct {
 	nonce      uint64 // not 0: by nonce, not by sequence
 	validUntil uint64
 	maxFee     uint64 // 0: plenty
+	maxDeposit uint64
+	sponsor    *actor // pays
+	granter    *actor // pays, under a grant to the first signer
 	sequence   uint64 // of the first signer, instead of its next one
 	spoil      bool   // the last signature
 }
@@ -193,7 +202,10 @@ type order struct {
 // build signs an order and moves its signers' sequences on.
 func (w *world) build(o order) []byte {
 	w.t.Helper()
-	body := ledger.Body{ValidUntil: o.validUntil, MaxFee: ledger.Units(1 << 40), Operations: o.operations}
+	body := ledger.Body{ValidUntil: o.validUntil, MaxFee: ledger.Units(1 << 40), MaxDeposit: ledger.Units(o.maxDeposit), Operations: o.operations}
+	if o.granter != nil {
+		body.FeeGranter = o.granter.address
+	}
 	if o.maxFee != 0 {
 		body.MaxFee = ledger.Units(o.maxFee)
 	}
@@ -216,17 +228,27 @@ func (w *world) build(o order) []byte {
 	}
 	raw := body.Encode()
 	var witnesses []ledger.Witness
-	for i, a := range o.signers {
-		message := ledger.Preimage(w.network.ID, raw, a.version)
-		for k, key := range a.policy.Keys[:a.policy.Threshold] { // every weight is 1
+	sign := func(i int, a *actor, need uint32, message []byte) {
+		for k, key := range a.policy.Keys[:need] { // every weight is 1
 			witnesses = append(witnesses, ledger.Witness{Signer: uint32(i), Key: uint32(k), Signature: w.ring.sign(w.t, key, message)})
 		}
+	}
+	for i, a := range o.signers {
+		sign(i, a, body.NeedOf(uint32(i), a.policy), ledger.Preimage(w.network.ID, raw, a.version))
+	}
+	var sponsor *ledger.Sponsor
+	if a := o.sponsor; a != nil {
+		sponsor = &ledger.Sponsor{Address: a.address, MaxFee: body.MaxFee, MaxDeposit: body.MaxDeposit}
+		if !a.known {
+			sponsor.Policy = a.policy.Encode()
+		}
+		sign(len(o.signers), a, a.policy.Threshold, ledger.SponsorPreimage(w.network.ID, raw, sponsor, a.version))
 	}
 	if o.spoil {
 		last := witnesses[len(witnesses)-1].Signature
 		last[len(last)/2] ^= 1
 	}
-	return ledger.Assemble(raw, witnesses, nil)
+	return ledger.Assemble(raw, witnesses, sponsor)
 }
 
 func (w *world) transfer(from *actor, to crypto.Address, amount uint64) []byte {

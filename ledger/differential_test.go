@@ -598,12 +598,12 @@ var rowKinds = []struct {
 	{"account", row(DecodeAccount, Account.encode), func() proto.Message { return &pb.Account{} },
 		func(m proto.Message) bool {
 			a := m.(*pb.Account)
-			return len(a.Policy) == 32 && amountOK(a.Deposit) && optional(a.ClosedHead, 32) && (a.Recovery == nil || len(a.Recovery.Policy) == 32)
+			return len(a.Policy) == 32 && amountOK(a.Deposit) && optional(a.ClosedHead, 32) && optional(a.Depositor, 32) && (a.Recovery == nil || len(a.Recovery.Policy) == 32)
 		}},
 	{"line", row(DecodeLine, Line.encode), func() proto.Message { return &pb.Line{} }, func(m proto.Message) bool {
 		l := m.(*pb.Line)
 		return amountOK(l.DebitsPending) && amountOK(l.DebitsPosted) && amountOK(l.CreditsPending) && amountOK(l.CreditsPosted) && len(l.Head) == 32 &&
-			amountOK(l.Ceiling) && amountOK(l.Credit) && amountOK(l.Cap) && amountOK(l.Deposit)
+			amountOK(l.Ceiling) && amountOK(l.Credit) && amountOK(l.Cap) && amountOK(l.Deposit) && optional(l.Depositor, 32)
 	}},
 	{"asset", row(DecodeAsset, Asset.encode), func() proto.Message { return &pb.Asset{} }, func(m proto.Message) bool {
 		a := m.(*pb.Asset)
@@ -614,11 +614,11 @@ var rowKinds = []struct {
 	{"hold", row(DecodeHold, Hold.encode), func() proto.Message { return &pb.Hold{} }, func(m proto.Message) bool {
 		h := m.(*pb.Hold)
 		return len(h.From) == 32 && len(h.To) == 32 && len(h.Asset) == 16 && amountOK(h.Amount) && optional(h.Reference, 16) && optional(h.Arbiter, 32) &&
-			optional(h.HashLock, 32) && amountOK(h.Deposit)
+			optional(h.HashLock, 32) && amountOK(h.Deposit) && optional(h.Depositor, 32)
 	}},
 	{"grant", row(DecodeGrant, Grant.encode), func() proto.Message { return &pb.Grant{} }, func(m proto.Message) bool {
 		g := m.(*pb.Grant)
-		return amountOK(g.PerPeriod) && amountOK(g.Total) && optional(g.To, 32) && amountOK(g.SpentInPeriod) && amountOK(g.Spent) && amountOK(g.Deposit)
+		return amountOK(g.PerPeriod) && amountOK(g.Total) && optional(g.To, 32) && amountOK(g.SpentInPeriod) && amountOK(g.Spent) && amountOK(g.Deposit) && optional(g.Depositor, 32)
 	}},
 	{"fee rate", row(DecodeFeeRate, FeeRate.encode), func() proto.Message { return &pb.FeeRate{} }, func(proto.Message) bool { return true }},
 	{"due totals", row(decodeDueTotals, dueTotals.encode), func() proto.Message { return &pb.DueTotals{} }, func(proto.Message) bool { return true }},
@@ -683,7 +683,7 @@ func row[V any](decode func([]byte) (V, error), encode func(V) []byte) func([]by
 // sizes are the lengths of the fields that have one.
 var sizes = map[string]int{"policy": 32, "head": 32, "issuer": 32, "id": 32, "digest": 32, "account": 32, "nonce": 16, "fee_asset": 16,
 	"fee_collector": 32, "asset_creators": 32, "tx_id": 32, "counterparty": 32, "asset": 16, "from": 32, "to": 32, "hold": 32, "reference": 16, "arbiter": 32,
-	"hash_lock": 32, "closed_head": 32}
+	"hash_lock": 32, "closed_head": 32, "depositor": 32}
 
 // drawMessage fills a message at random, with lengths that its rules like to see.
 func drawMessage(t *rapid.T, m protoreflect.Message) {

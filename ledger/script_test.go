@@ -831,6 +831,18 @@ func scriptRow[K comparable, V any](s *script, of func(*state) *table[K, V], k K
 	return of(newState(s.memory)).get(k)
 }
 
+// deposit describes the deposit of a row; that of somebody else than the row's owner with who put it down.
+func (s *script) deposit(amount Amount, depositor crypto.Address) string {
+	if amount.IsZero() {
+		return ""
+	}
+	out := ", deposit " + amount.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
+	if depositor != (crypto.Address{}) {
+		out += " of " + s.name(depositor)
+	}
+	return out
+}
+
 func (s *script) showLine(name, code string) string {
 	k := LineKey{s.address(name), s.asset(code)}
 	l, ok := scriptRow(s, func(s *state) *table[LineKey, Line] { return s.lines }, k)
@@ -843,7 +855,6 @@ func (s *script) showLine(name, code string) string {
 	if negative {
 		sign = "-"
 	}
-	feeScale := s.scale(s.genesis.State.Parameters.FeeAsset)
 	out := fmt.Sprintf("debits %s credits %s balance %s%s available %s entries %d", counters(l.DebitsPosted, l.DebitsPending, asset.Scale),
 		counters(l.CreditsPosted, l.CreditsPending, asset.Scale), sign, balance.Format(asset.Scale), l.Spendable(asset, k).Format(asset.Scale), l.Entries)
 	for i, flag := range []string{"authorised", "frozen in", "frozen out"} {
@@ -855,11 +866,12 @@ func (s *script) showLine(name, code string) string {
 		name   string
 		amount Amount
 		scale  uint32
-	}{{"ceiling", l.Ceiling, asset.Scale}, {"credit", l.Credit, asset.Scale}, {"cap", l.Cap, asset.Scale}, {"deposit", l.Deposit, feeScale}} {
+	}{{"ceiling", l.Ceiling, asset.Scale}, {"credit", l.Credit, asset.Scale}, {"cap", l.Cap, asset.Scale}} {
 		if !limit.amount.IsZero() {
 			out += ", " + limit.name + " " + limit.amount.Format(limit.scale)
 		}
 	}
+	out += s.deposit(l.Deposit, l.Depositor)
 	if l.Incarnation != 0 {
 		out += fmt.Sprintf(", incarnation %d", l.Incarnation)
 	}
@@ -884,9 +896,7 @@ func (s *script) showAccount(name string) string {
 		if a.Flags&AccountClosedFlag != 0 {
 			out += ", closed"
 		}
-		if !a.Deposit.IsZero() {
-			out += ", deposit " + a.Deposit.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
-		}
+		out += s.deposit(a.Deposit, a.Depositor)
 		if a.Epoch != 0 {
 			out += fmt.Sprintf(", epoch %d", a.Epoch)
 		}
@@ -936,16 +946,12 @@ func (s *script) showHold(name string) string {
 	if h.PostAtExpiry {
 		out += ", posted at expiry"
 	}
-	if !h.Deposit.IsZero() {
-		out += ", deposit " + h.Deposit.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
-	}
-	return out + "\n"
+	return out + s.deposit(h.Deposit, h.Depositor) + "\n"
 }
 
 func (s *script) showGrant(d *datadriven.TestData) string {
 	k := GrantKey{Granter: s.address(d.CmdArgs[0].Key), Grantee: s.address(d.CmdArgs[1].Key), Kind: Kind(s.bits(d.CmdArgs[2].Key, grantKinds))}
 	scale := s.scale(s.genesis.State.Parameters.FeeAsset)
-	feeScale := scale
 	if len(d.CmdArgs) > 3 {
 		k.Asset, scale = s.asset(d.CmdArgs[3].Key), s.scale(d.CmdArgs[3].Key)
 	}
@@ -960,10 +966,7 @@ func (s *script) showGrant(d *datadriven.TestData) string {
 	if !g.Total.IsZero() {
 		out += fmt.Sprintf(", %s of %s in all", g.Spent.Format(scale), g.Total.Format(scale))
 	}
-	if !g.Deposit.IsZero() {
-		out += ", deposit " + g.Deposit.Format(feeScale)
-	}
-	return out + "\n"
+	return out + s.deposit(g.Deposit, g.Depositor) + "\n"
 }
 
 // showQueue shows the queue of holds, as the last block has left it.

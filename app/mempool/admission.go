@@ -285,6 +285,7 @@ type examination struct {
 	last     ledger.Header
 	block    *ledger.Block // nil: to be begun
 	verifier collect
+	params   ledger.Parameters
 	asset    ledger.Asset // that fees are paid in
 }
 
@@ -292,6 +293,7 @@ func (x *examination) begin() (err error) {
 	if x.block, err = ledger.NewBlock(x.state, x.last, &x.verifier); err != nil {
 		return err
 	}
+	x.params = x.block.Parameters()
 	return readRow(x.state, ledger.AssetRow(x.block.Parameters().FeeAsset), &x.asset, ledger.DecodeAsset)
 }
 
@@ -324,25 +326,101 @@ func (p *Pool) examine(x *examination, a *arrival) (c *candidate, v Verdict, err
 		panic("the ledger accepted a transaction without asking for its signatures")
 	}
 	c.authorization = x.verifier.asked
-	body := &a.tx.Body
+	return c, v, x.account(c)
+}
+
+// account finds out what a transaction uses up and draws on.
+func (x *examination) account(c *candidate) error {
+	tx := c.arrival.tx
+	body, strangers := &tx.Body, 0
+	look := func(address crypto.Address) (account ledger.Account, err error) {
+		if err = readRow(x.state, ledger.AccountRow(address), &account, ledger.DecodeAccount); account.Policy == (crypto.Hash{}) {
+			strangers++ // it has no row: it signs for the first time
+		}
+		c.depends = append(c.depends, address)
+		return account, err
+	}
 	for _, s := range body.Signers {
-		var account ledger.Account
-		if err := readRow(x.state, ledger.AccountRow(s.Address), &account, ledger.DecodeAccount); err != nil {
-			return c, v, err
+		account, err := look(s.Address)
+		if err != nil {
+			return err
 		}
 		c.keys = append(c.keys, keyOf(body, s))
 		c.used = append(c.used, account.Sequence)
 	}
-	params := x.block.Parameters()
-	payer := a.tx.Payer()
-	c.fee = params.Fee(x.block.FeeRate(), len(a.raw), len(body.Operations), ledger.VerificationCost(c.authorization.Checks))
-	c.issues = payer == x.asset.Issuer
-	var line ledger.Line
-	if err := readRow(x.state, ledger.LineRow(ledger.LineKey{Account: payer, Asset: params.FeeAsset}), &line, ledger.DecodeLine); err != nil {
-		return c, v, err
+	if tx.Sponsor != nil {
+		if _, err := look(tx.Sponsor.Address); err != nil {
+			return err
+		}
 	}
-	c.funds = line.Spendable(x.asset, ledger.LineKey{Account: payer, Asset: params.FeeAsset})
-	return c, v, nil
+	c.asset, c.multiplier = x.asset, x.block.FeeRate().Multiplier
+	c.tariff = tariff{params: &x.params, size: len(tx.Bytes()), operations: len(body.Operations), cost: ledger.VerificationCost(c.authorization.Checks)}
+	c.maxFee, _ = tx.Limits()
+	registrations := ledger.Amount{}
+	for range strangers {
+		registrations = plus(registrations, ledger.Units(x.params.DepositAccount))
+	}
+	pays := draw{key: purseKey{account: tx.Payer()}, payer: true, least: registrations, most: tx.Deposits(x.params, strangers)}
+	if grant, ok := tx.FeeGrant(); ok {
+		budget := pays
+		budget.key = purseKey{grant: grant}
+		var err error
+		if budget.funds, budget.until, err = x.budget(grant); err != nil {
+			return err
+		}
+		c.draws = append(c.draws, budget)
+		c.depends = append(c.depends, grant.Granter)
+	}
+	places := map[crypto.Address]int{pays.key.account: len(c.draws)}
+	c.draws = append(c.draws, pays)
+	for _, o := range tx.Outflows(x.params.FeeAsset) {
+		amount := o.Amount
+		if o.Grant != (ledger.GrantKey{}) {
+			// Nobody reserves another's money beyond what it was granted.
+			budget, until, err := x.budget(o.Grant)
+			if err != nil {
+				return err
+			}
+			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, most: amount, funds: budget, until: until})
+			amount = amount.Min(budget)
+		}
+		at, known := places[o.Account]
+		if !known {
+			at = len(c.draws)
+			places[o.Account] = at
+			c.draws = append(c.draws, draw{key: purseKey{account: o.Account}})
+		}
+		c.draws[at].most = plus(c.draws[at].most, amount)
+	}
+	for i := range c.draws {
+		d := &c.draws[i]
+		if d.key.isGrant() {
+			continue
+		}
+		var line ledger.Line
+		k := ledger.LineKey{Account: d.key.account, Asset: x.params.FeeAsset}
+		if err := readRow(x.state, ledger.LineRow(k), &line, ledger.DecodeLine); err != nil {
+			return err
+		}
+		d.funds = line.Spendable(x.asset, k)
+	}
+	return nil
+}
+
+// budget returns what a grant allows by the state, and when it ends; zero when there is none.
+func (x *examination) budget(k ledger.GrantKey) (left ledger.Amount, until uint64, err error) {
+	var grant ledger.Grant
+	var granter ledger.Account
+	if err = readRow(x.state, ledger.GrantRow(k), &grant, ledger.DecodeGrant); err != nil {
+		return left, 0, err
+	}
+	if err = readRow(x.state, ledger.AccountRow(k.Granter), &granter, ledger.DecodeAccount); err != nil {
+		return left, 0, err
+	}
+	if grant.Epoch == granter.Epoch {
+		left = grant.Remaining(x.last.UnixMillis / 1000)
+	}
+	return left, grant.Until, nil
 }
 
 // checkTx is ledger.Block.Check but for the test of what a panic does.

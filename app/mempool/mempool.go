@@ -14,6 +14,8 @@
 // each of its sequences is the account's next one or follows a ready one; otherwise it is parked until the gap closes.
 // Parked ones are the first to go when the pool is full.
 //
+// What waits is paid for: its claims on every account and grant that it draws on fit together (see purse.go).
+//
 // Being in the pool promises nothing. A block is judged by the ledger alone: nothing here can make a bad transaction
 // good, but a mistake here can keep a good one out, or make this node propose badly or run out of memory.
 package mempool
@@ -39,7 +41,7 @@ const (
 	Busy      ledger.Code = 32000 // the queue is full, or the node could not look at its state
 	Full      ledger.Code = 32001 // the pool is full
 	ShareUsed ledger.Code = 32002 // a signer's share of the pool is used up
-	FeesHeld  ledger.Code = 32003 // the fees of what waits take all that the payer has
+	FeesHeld  ledger.Code = 32003 // what waits reserves too much of what the payer, or a debited account, has
 	Closing   ledger.Code = 32004 // the node is shutting down
 )
 
@@ -161,8 +163,8 @@ func (p *Pool) Reap(maxBytes int64) [][]byte {
 // sequences are in order.
 //
 // Over the state that Committed was last told of, each of them applies without a refusal, but for what is only known when
-// the block is built: a payer whose fees the transfers before have spent, a valid_until that the block's time has passed,
-// and the ledger's memory of nonces running full. The caller applies them in order, leaves out what is refused and says so
+// the block is built: a grant that was made, used or ended by the transactions before, a valid_until or a grant's end that
+// the block's time has passed, and the ledger's memory of nonces running full. The caller applies them in order, leaves out what is refused and says so
 // to [Pool.Refused]. The caller must not change them.
 func (p *Pool) Propose(maxBytes int64) [][]byte {
 	p.mu.Lock()
@@ -203,16 +205,18 @@ func (p *Pool) Wait(ctx context.Context) bool {
 
 // Committed tells what a committed block held. The state that Admission opens must be that block's, or a later one's. txs
 // are the transactions that took effect or failed, in order, and not those that the ledger refused: these have used up
-// nothing. Nil ones are passed over.
+// nothing. Nil ones are passed over. writes are the rows that the block has changed, in order of their keys.
 //
-// What the block held goes, and what can no longer stand in a block: other transactions with the same replay keys, and
-// expired ones. Signatures are not verified again, except of those whose signer has changed its policy in this block:
-// they pass through admission once more.
-func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx) {
+// What the block held goes, and what can no longer stand in a block: other transactions with the same replay keys,
+// expired ones, those whose fee has risen above their max_fee, and those that their payer can no longer pay for. Signatures
+// are not verified again, except of those whose signer has changed its policy in this block: they pass through admission
+// once more.
+func (p *Pool) Committed(h ledger.Header, txs []*ledger.Tx, writes []ledger.Write) {
 	txs = slices.DeleteFunc(slices.Clone(txs), func(tx *ledger.Tx) bool { return tx == nil })
 	p.mu.Lock()
-	again, expired := p.waiting.committed(h, txs, p.now())
+	again, expired, dropped := p.waiting.committed(h, txs, writes, p.now())
 	p.counts.Expired.Add(expired)
+	p.counts.Dropped.Add(dropped)
 	p.signal()
 	p.mu.Unlock()
 	for _, e := range again {
@@ -265,7 +269,7 @@ type Stats struct {
 	Shed       uint64 // turned away with a code that says to try again, at the queue or behind it
 	Evicted    uint64 // parked ones that went to make room
 	Expired    uint64 // went by valid_until or MaxAge
-	Dropped    uint64 // went because the ledger refused them later
+	Dropped    uint64 // went because the ledger refused them later, or their fee could not be paid any more
 	Batches    uint64 // that the workers took
 	Panics     uint64 // of admission, each of them logged: defects
 }

@@ -55,7 +55,8 @@ type net struct {
 	pool   *Pool
 
 	mu    sync.Mutex
-	state ledger.Memory // replaced, never changed
+	state ledger.Memory  // replaced, never changed
+	wrote []ledger.Write // by the last block
 	last  ledger.Header
 	clock time.Time
 	block func() // called when admission opens the state, outside mu; nil: nothing
@@ -66,19 +67,24 @@ const balance = 1_000_000_000
 
 func newNet(t testing.TB, people int, change func(*Config)) *net {
 	t.Helper()
+	return newNetOf(t, people, balance, ledger.DefaultParameters().WithoutDeposits(), change)
+}
+
+// newNetOf makes a network with other parameters, in which each person begins with so much.
+func newNetOf(t testing.TB, people, balance int, parameters ledger.Parameters, change func(*Config)) *net {
+	t.Helper()
 	n := &net{t: t, cache: signature.NewCache(100_000), issuer: newPerson(t, "issuer"), clock: time.Unix(genesisSeconds, 0)}
 	collector := newPerson(t, "collector")
 	g := ledger.Genesis{ChainID: "mempool-test", UnixNanos: genesisSeconds * 1e9, InitialHeight: 1,
 		Validators: []ledger.Validator{{Scheme: crypto.Ed25519, PublicKey: newPerson(t, "validator").key.Public(), Power: 1}}}
-	p := ledger.DefaultParameters().WithoutDeposits()
-	g.State.Parameters = p.Genesis("EUR", collector.Address)
+	g.State.Parameters = parameters.Genesis("EUR", collector.Address)
 	g.State.Assets = []ledger.GenesisAsset{{Code: "EUR", Issuer: n.issuer.Address, Scale: 2, MaxSupply: "1000000000000000"}}
 	for i := range people {
 		n.people = append(n.people, newPerson(t, fmt.Sprint("person ", i)))
 	}
 	sorted := slices.SortedFunc(slices.Values(n.people), func(a, b *person) int { return slices.Compare(a.Address[:], b.Address[:]) })
 	for _, p := range sorted {
-		g.State.Accounts = append(g.State.Accounts, ledger.GenesisAccount{Address: p.Address, Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: fmt.Sprint(balance / 100)}}})
+		g.State.Accounts = append(g.State.Accounts, ledger.GenesisAccount{Address: p.Address, Balances: []ledger.GenesisBalance{{Asset: "EUR", Amount: fmt.Sprintf("%d.%02d", balance/100, balance%100)}}})
 	}
 	outcome, network, err := g.Outcome()
 	if err != nil {
@@ -209,7 +215,7 @@ func (n *net) decode(raw []byte) *ledger.Tx {
 func (n *net) commit(txs [][]byte) (refusedOnes int) {
 	n.t.Helper()
 	done, dropped := n.execute(txs)
-	n.pool.Committed(n.last, done)
+	n.pool.Committed(n.last, done, n.wrote)
 	for tx, code := range dropped {
 		n.pool.Refused(tx.Hash(), code)
 	}
@@ -244,7 +250,7 @@ func (n *net) execute(txs [][]byte) (done []*ledger.Tx, dropped map[*ledger.Tx]l
 	state := maps.Clone(n.state)
 	state.Apply(outcome.Writes)
 	n.mu.Lock()
-	n.state, n.last, n.clock = state, h, n.clock.Add(time.Second)
+	n.state, n.last, n.wrote, n.clock = state, h, outcome.Writes, n.clock.Add(time.Second)
 	n.mu.Unlock()
 	return done, dropped
 }
@@ -288,7 +294,8 @@ func (n *net) verify() {
 func (w *waiting) verify() error {
 	var bytes, parkedBytes int64
 	ready := 0
-	counts, sizes, fees := map[*account]int{}, map[*account]int64{}, map[*account]ledger.Amount{}
+	counts, sizes := map[*account]int{}, map[*account]int64{}
+	claimed, claims := map[*purse]ledger.Amount{}, map[*purse]int{}
 	for id, e := range w.byID {
 		if e.gone || e.id != id || w.byHash[e.hash] != e {
 			return fmt.Errorf("entry %s is not indexed as it should be", id)
@@ -325,13 +332,38 @@ func (w *waiting) verify() error {
 		if !e.ready && e.open() {
 			return fmt.Errorf("entry %s is parked and could be ready", id)
 		}
-		fees[e.accounts[0]], _ = fees[e.accounts[0]].Add(e.fee)
+		fee := e.fee(w.multiplier)
+		if fee.Cmp(e.maxFee) > 0 || e.coveredTo < w.multiplier || w.rising[e.inRising] != e {
+			return fmt.Errorf("entry %s has the fee %s, at most %s, and is covered to %d at %d", id, fee, e.maxFee, e.coveredTo, w.multiplier)
+		}
+		for _, c := range e.claims {
+			if w.purses[c.purse.key] != c.purse || c.place.Value != e {
+				return fmt.Errorf("entry %s has a claim on a purse that is not the pool's", id)
+			}
+			want, _ := c.demand(fee, e.fee(e.coveredTo))
+			if c.payer && e.fee(e.coveredTo+1).Cmp(e.maxFee) > 0 { // all that it agrees to is reserved
+				want, _ = c.demand(fee, e.maxFee)
+			}
+			if c.amount.Cmp(want) < 0 {
+				return fmt.Errorf("entry %s claims %s where it may take %s", id, c.amount, want)
+			}
+			claimed[c.purse] = plus(claimed[c.purse], c.amount)
+			claims[c.purse]++
+		}
+	}
+	for k, p := range w.purses {
+		if p.key != k || p.claims.Len() != claims[p] || claims[p] == 0 || p.claimed != claimed[p] {
+			return fmt.Errorf("purse %v counts %d claims of %s, it has %d of %s", k, p.claims.Len(), p.claimed, claims[p], claimed[p])
+		}
+		if !w.sound(p) {
+			return fmt.Errorf("purse %v has %s, and %d claims of %s", k, p.funds, claims[p], p.claimed)
+		}
 	}
 	turns := 0
 	keys := 0
 	for _, a := range w.accounts {
-		if a.count == 0 || a.count != counts[a] || a.bytes != sizes[a] || a.fees != fees[a] {
-			return fmt.Errorf("account %s counts %d, %d bytes, %s fees; it has %d, %d, %s", a.address, a.count, a.bytes, a.fees, counts[a], sizes[a], fees[a])
+		if a.count == 0 || a.count != counts[a] || a.bytes != sizes[a] {
+			return fmt.Errorf("account %s counts %d, %d bytes; it has %d, %d", a.address, a.count, a.bytes, counts[a], sizes[a])
 		}
 		for s := a.next; s < a.chain; s++ {
 			if e := a.sequenced[s]; e == nil || !e.ready {
@@ -350,7 +382,7 @@ func (w *waiting) verify() error {
 	}
 	all := len(w.byID)
 	if bytes != w.bytes || parkedBytes != w.parkedBytes || ready != w.ready || w.parked.Len() != all-ready || w.turns.Len() != turns ||
-		w.ages.Len() != all || w.fresh.Len()+w.later.Len() != all || len(w.byHash) != all || len(w.byKey) != keys {
+		w.ages.Len() != all || w.fresh.Len()+w.later.Len() != all || len(w.byHash) != all || len(w.rising) != all || len(w.byKey) != keys {
 		return fmt.Errorf("the pool's figures are off: %d entries, bytes %d/%d, parked bytes %d/%d, ready %d/%d, parked %d, turns %d/%d, ages %d, offers %d+%d, keys %d/%d",
 			all, w.bytes, bytes, w.parkedBytes, parkedBytes, w.ready, ready, w.parked.Len(), w.turns.Len(), turns, w.ages.Len(), w.fresh.Len(), w.later.Len(), len(w.byKey), keys)
 	}

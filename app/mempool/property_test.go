@@ -96,7 +96,7 @@ func (n *net) commitChecked(txs [][]byte, foreign bool, next map[*person]uint64)
 	for _, code := range dropped {
 		expired = expired || code == ledger.Expired
 	}
-	n.pool.Committed(n.last, done)
+	n.pool.Committed(n.last, done, n.wrote)
 	for tx, code := range dropped {
 		if !foreign && !(expired && (code == ledger.Expired || code == ledger.SequenceGap)) {
 			n.t.Fatalf("of the proposal %s the ledger refuses %s: %s", n.names(txs), n.names([][]byte{tx.Bytes()}), code)
@@ -161,7 +161,7 @@ func TestStress(t *testing.T) {
 			if len(dropped) != 0 {
 				t.Errorf("%d of a proposal are refused", len(dropped))
 			}
-			n.pool.Committed(n.last, done)
+			n.pool.Committed(n.last, done, n.wrote)
 			for _, tx := range done {
 				if committed[tx.ID(n.id)] {
 					t.Errorf("%s is committed twice", tx.ID(n.id))

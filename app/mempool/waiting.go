@@ -34,8 +34,15 @@ type waiting struct {
 	fresh  *list.List // of *entry: from clients, not yet offered to the peers
 	later  *list.List // of *entry: the others, by when they are due to be offered
 	turns  *list.List // of *account: those with something ready, in the order in which they take turns
-	dying  deadlines  // entries with a valid_until
-	round  uint64     // number of the last proposal
+	dying  deadlines  // entries that die at a time
+	rising ceilings   // all entries, by the multiplier that their claims cover
+	purses map[purseKey]*purse
+
+	// of the ledger, as the blocks and the first candidate have told
+	multiplier uint32 // of the fee rate; 0: not known yet
+	feeAsset   ledger.AssetID
+	asset      ledger.Asset // that fees are paid in
+	round      uint64       // number of the last proposal
 }
 
 // replayKey is what the ledger accepts once only. It is comparable; sequence is 0 where a nonce stands.
@@ -56,11 +63,11 @@ func keyOf(b *ledger.Body, s ledger.Signer) replayKey {
 type entry struct {
 	tx       *ledger.Tx
 	hash, id crypto.Hash
-	keys     []replayKey // by signer
-	accounts []*account  // by signer
-	rotates  []*account  // signers whose policy it changes
-	fee      ledger.Amount
-	number   uint64 // in order of arrival
+	keys     []replayKey      // by signer
+	accounts []*account       // by signer
+	depends  []crypto.Address // accounts whose policy or epoch it counts on: its signers, the sponsor, granters
+	ends     []crypto.Address // accounts for which nothing that was signed before counts behind it
+	number   uint64           // in order of arrival
 	arrived  time.Time
 	own      bool
 	offered  time.Time // last; zero: never
@@ -69,8 +76,14 @@ type entry struct {
 	ready    bool
 	gone     bool
 
+	tariff
+	claims    []claim
+	coveredTo uint32 // the multiplier up to which the claims cover the fee
+	inRising  int    // index
+
 	inParked, inAges, inOffers, inNonces *list.Element
-	inDying                              int // index, -1: none
+	inDying                              int    // index, -1: none
+	dies                                 uint64 // the second of block time from which on it can be in no block; 0: it may live on
 }
 
 func (e *entry) size() int64 { return int64(len(e.tx.Bytes())) }
@@ -80,7 +93,6 @@ type account struct {
 	address   crypto.Address
 	count     int
 	bytes     int64
-	fees      ledger.Amount     // of those that it pays
 	next      uint64            // the first sequence that no block has used
 	chain     uint64            // the first sequence from next on that is not ready
 	sequenced map[uint64]*entry // by the account's sequence
@@ -92,7 +104,6 @@ type account struct {
 	cursor uint64        // its next sequence behind those proposed
 	nonce  *list.Element // its first nonce behind those proposed
 	queued bool          // it will have another turn
-	closed bool          // its policy changes within the proposal: what it has signed before would be refused behind that
 }
 
 // candidate is a transaction that the ledger accepts over the state at height.
@@ -100,11 +111,13 @@ type candidate struct {
 	arrival *arrival
 	id      crypto.Hash
 	height  uint64
-	keys    []replayKey   // by signer
-	used    []uint64      // by signer: the last sequence that its account has used
-	fee     ledger.Amount // that the ledger will charge
-	funds   ledger.Amount // that the payer has for fees
-	issues  bool          // the payer issues the fee asset and needs no funds
+	keys    []replayKey // by signer
+	used    []uint64    // by signer: the last sequence that its account has used
+	depends []crypto.Address
+	tariff
+	multiplier uint32
+	asset      ledger.Asset // that fees are paid in
+	draws      []draw       // no purse twice
 
 	authorization ledger.Authorization
 }
@@ -122,7 +135,7 @@ const (
 func newWaiting(cfg Config) *waiting {
 	return &waiting{cfg: cfg, recent: newRecent(),
 		byHash: map[crypto.Hash]*entry{}, byID: map[crypto.Hash]*entry{}, byKey: map[replayKey]*entry{}, accounts: map[crypto.Address]*account{},
-		parked: list.New(), ages: list.New(), fresh: list.New(), later: list.New(), turns: list.New()}
+		purses: map[purseKey]*purse{}, parked: list.New(), ages: list.New(), fresh: list.New(), later: list.New(), turns: list.New()}
 }
 
 // fits tells whether there is room for a transaction of so many bytes once all that may go for it has gone: what is
@@ -149,11 +162,18 @@ func (w *waiting) consider(c *candidate) (standing, Verdict) {
 	if u := tx.Body.ValidUntil; u != 0 && u*1000 <= w.header.UnixMillis {
 		return unwanted, refused(ledger.Expired, "valid_until has passed in block %d", w.header.Height)
 	}
-	ready := true
-	for i, k := range c.keys {
-		if w.recent.rotated[k.account] > c.height {
+	for _, a := range c.depends {
+		if w.recent.rotated[a] > c.height {
 			return stale, Verdict{}
 		}
+	}
+	for i := range c.draws {
+		if k := c.draws[i].key; w.purses[k] == nil && w.recent.moved[k] > c.height {
+			return stale, Verdict{}
+		}
+	}
+	ready := true
+	for i, k := range c.keys {
 		taken, name := ledger.NonceUsed, "nonce"
 		if k.sequence != 0 {
 			taken, name = ledger.SequenceUsed, "sequence"
@@ -176,47 +196,10 @@ func (w *waiting) consider(c *candidate) (standing, Verdict) {
 	if !w.fits(int64(len(c.arrival.raw)), ready) {
 		return unwanted, turnedAway(Full, "the pool of waiting transactions is full; try again later")
 	}
-	for i, k := range c.keys {
-		a := w.accounts[k.account]
-		if a == nil {
-			continue
-		}
-		count, bytes, fees := a.count, a.bytes, a.fees
-		code := w.within(c, i, count, bytes, fees)
-		if code == ledger.OK {
-			continue
-		}
-		for _, e := range a.behind(k.sequence) { // makeRoom evicts as many of them as it must
-			count--
-			bytes -= e.size()
-			if e.accounts[0] == a {
-				fees, _ = fees.Sub(e.fee)
-			}
-		}
-		switch again := w.within(c, i, count, bytes, fees); again {
-		case ledger.OK:
-		case FeesHeld:
-			return unwanted, turnedAway(FeesHeld, "%s can pay %s in fees, the fee is %s, and what waits of the account takes %s; send more when some are committed or the account is funded",
-				a.address, c.funds, c.fee, a.fees)
-		default:
-			return unwanted, turnedAway(ShareUsed, "%s has %d transactions of %d bytes waiting, at most %d of %d; send more when some are committed",
-				a.address, a.count, a.bytes, w.cfg.MaxTxsPerSender, w.cfg.MaxBytesPerSender)
-		}
+	if _, v := w.room(c); v.Code != ledger.OK {
+		return unwanted, v
 	}
 	return welcome, Verdict{}
-}
-
-// within tells which limit of signer number i a candidate would pass beside so much else of that account.
-func (w *waiting) within(c *candidate, i, count int, bytes int64, fees ledger.Amount) ledger.Code {
-	if count+1 > w.cfg.MaxTxsPerSender || bytes+int64(len(c.arrival.raw)) > w.cfg.MaxBytesPerSender {
-		return ShareUsed
-	}
-	if i == 0 && !c.issues {
-		if total, ok := fees.Add(c.fee); !ok || total.Cmp(c.funds) > 0 {
-			return FeesHeld
-		}
-	}
-	return ledger.OK
 }
 
 // behind returns the account's parked transactions behind a sequence, the last one first. They go for one with that
@@ -242,17 +225,9 @@ func (w *waiting) enter(c *candidate, now time.Time) (standing, Verdict) {
 	if s != welcome {
 		return s, v
 	}
-	for i, k := range c.keys {
-		a := w.accounts[k.account]
-		if a == nil || w.within(c, i, a.count, a.bytes, a.fees) == ledger.OK {
-			continue
-		}
-		for _, e := range a.behind(k.sequence) {
-			w.evict(e)
-			if w.within(c, i, a.count, a.bytes, a.fees) == ledger.OK {
-				break
-			}
-		}
+	evicted, _ := w.room(c)
+	for _, e := range evicted {
+		w.evict(e)
 	}
 	for !w.fits(int64(len(c.arrival.raw)), false) {
 		w.evict(w.parked.Front().Value.(*entry))
@@ -277,7 +252,7 @@ func (w *waiting) evict(e *entry) {
 func (w *waiting) insert(c *candidate, now time.Time) {
 	tx, keys := c.arrival.tx, c.keys
 	w.arrivals++
-	e := &entry{tx: tx, hash: tx.Hash(), id: c.id, keys: keys, fee: c.fee, number: w.arrivals, arrived: now, own: c.arrival.own, inDying: -1}
+	e := &entry{tx: tx, hash: tx.Hash(), id: c.id, keys: keys, depends: c.depends, ends: tx.Supersedes(), number: w.arrivals, arrived: now, own: c.arrival.own, inDying: -1, dies: tx.Body.ValidUntil}
 	w.byHash[e.hash], w.byID[e.id] = e, e
 	w.bytes += e.size()
 	for i, k := range keys {
@@ -296,15 +271,9 @@ func (w *waiting) insert(c *candidate, now time.Time) {
 			a.sequenced[k.sequence] = e
 		}
 	}
-	payer := e.accounts[0]
-	payer.fees, _ = payer.fees.Add(e.fee) // no overflow: MaxTxs fees of less than 2^59
-	for _, op := range tx.Body.Operations {
-		if s, ok := op.(*ledger.SetPolicy); ok {
-			e.rotates = append(e.rotates, e.accounts[s.Signer])
-		}
-	}
+	w.claimFor(e, c)
 	e.inAges = w.ages.PushBack(e)
-	if tx.Body.ValidUntil != 0 {
+	if e.dies != 0 {
 		heap.Push(&w.dying, e)
 	}
 	if e.own {
@@ -316,8 +285,8 @@ func (w *waiting) insert(c *candidate, now time.Time) {
 	if !e.ordered {
 		e.ready = true
 		w.ready++
-		e.inNonces = payer.nonces.PushBack(e)
-		w.settle(payer)
+		e.inNonces = e.accounts[0].nonces.PushBack(e)
+		w.settle(e.accounts[0])
 		return
 	}
 	e.inParked = w.parked.PushBack(e)
@@ -427,11 +396,10 @@ func (w *waiting) remove(e *entry) {
 	if e.inDying >= 0 {
 		heap.Remove(&w.dying, e.inDying)
 	}
-	payer := e.accounts[0]
-	payer.fees, _ = payer.fees.Sub(e.fee)
+	w.release(e)
 	if e.inNonces != nil {
-		payer.nonces.Remove(e.inNonces)
-		w.settle(payer)
+		e.accounts[0].nonces.Remove(e.inNonces)
+		w.settle(e.accounts[0])
 	}
 	for i, a := range e.accounts {
 		k := e.keys[i]
@@ -456,9 +424,10 @@ func (w *waiting) remove(e *entry) {
 	}
 }
 
-// committed removes what a block has used up and what has died with it, and promotes what follows. It returns the
-// transactions that must pass through admission again, in order of arrival, and how many have expired.
-func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, now time.Time) (again []*entry, expired uint64) {
+// committed removes what a block has used up and what has died with it or can no longer be paid for, and promotes what
+// follows. It returns the transactions that must pass through admission again, in order of arrival, how many have expired,
+// and how many could not be paid for.
+func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, writes []ledger.Write, now time.Time) (again []*entry, expired, dropped uint64) {
 	w.header = h
 	w.recent.begin(h.Height)
 	var doomed []*entry
@@ -494,14 +463,9 @@ func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, now time.Time) (a
 			}
 			w.advance(a, k.sequence+1)
 		}
-		for _, op := range tx.Body.Operations {
-			if s, ok := op.(*ledger.SetPolicy); ok {
-				address := tx.Body.Signers[s.Signer].Address
-				w.recent.rotate(address)
-				if w.accounts[address] != nil {
-					rotated[address] = true
-				}
-			}
+		for _, a := range tx.Supersedes() {
+			w.recent.rotate(a)
+			rotated[a] = true
 		}
 	}
 	// Every account has moved on before the first entry goes, so that what follows in an account is not parked in between.
@@ -510,16 +474,19 @@ func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, now time.Time) (a
 	}
 	if len(rotated) > 0 { // looks at the whole pool: about a millisecond, paid for by the fee of a policy change
 		for _, e := range w.byID {
-			if slices.ContainsFunc(e.keys, func(k replayKey) bool { return rotated[k.account] }) {
+			if slices.ContainsFunc(e.depends, func(a crypto.Address) bool { return rotated[a] }) {
 				again = append(again, e)
 			}
 		}
-		slices.SortFunc(again, func(a, b *entry) int { return cmp.Compare(a.number, b.number) })
-		for _, e := range again {
-			w.remove(e)
-		}
 	}
-	for len(w.dying) > 0 && w.dying[0].tx.Body.ValidUntil*1000 <= h.UnixMillis {
+	others, dropped := w.reassess(h, writes)
+	again = append(again, others...)
+	slices.SortFunc(again, func(a, b *entry) int { return cmp.Compare(a.number, b.number) })
+	again = slices.Compact(again)
+	for _, e := range again {
+		w.remove(e)
+	}
+	for len(w.dying) > 0 && w.dying[0].dies*1000 <= h.UnixMillis {
 		w.remove(w.dying[0])
 		expired++
 	}
@@ -537,7 +504,7 @@ func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, now time.Time) (a
 			}
 		}
 	}
-	return again, expired
+	return again, expired, dropped
 }
 
 // forgetOld removes what has waited for MaxAge.
@@ -592,7 +559,7 @@ func (w *waiting) propose(maxBytes int64) (txs [][]byte) {
 	queue := make([]*account, 0, w.turns.Len())
 	begin := func(a *account) {
 		if a.round != w.round {
-			a.round, a.cursor, a.nonce, a.queued, a.closed = w.round, a.next, a.nonces.Front(), false, false
+			a.round, a.cursor, a.nonce, a.queued = w.round, a.next, a.nonces.Front(), false
 		}
 	}
 	push := func(a *account) {
@@ -605,10 +572,14 @@ func (w *waiting) propose(maxBytes int64) (txs [][]byte) {
 	for f := w.turns.Front(); f != nil; f = f.Next() {
 		push(f.Value.(*account))
 	}
+	ended := map[crypto.Address]bool{} // what counts on them would be refused behind what is proposed already
 	proposable := func(e *entry) bool {
+		if len(ended) > 0 && slices.ContainsFunc(e.depends, func(a crypto.Address) bool { return ended[a] }) {
+			return false
+		}
 		for i, a := range e.accounts {
 			begin(a)
-			if s := e.keys[i].sequence; a.closed || s != 0 && s != a.cursor {
+			if s := e.keys[i].sequence; s != 0 && s != a.cursor {
 				return false
 			}
 		}
@@ -648,8 +619,8 @@ func (w *waiting) propose(maxBytes int64) (txs [][]byte) {
 				b.cursor++
 			}
 		}
-		for _, b := range e.rotates {
-			b.closed = true
+		for _, a := range e.ends {
+			ended[a] = true
 		}
 		push(a)
 		for _, b := range e.accounts {
@@ -659,11 +630,11 @@ func (w *waiting) propose(maxBytes int64) (txs [][]byte) {
 	return txs
 }
 
-// deadlines is a heap of entries, the one with the earliest valid_until first.
+// deadlines is a heap of entries, the one that dies first, by its valid_until or by that of the grant that pays for it.
 type deadlines []*entry
 
 func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].tx.Body.ValidUntil < d[j].tx.Body.ValidUntil }
+func (d deadlines) Less(i, j int) bool { return d[i].dies < d[j].dies }
 func (d deadlines) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].inDying, d[j].inDying = i, j
@@ -695,6 +666,7 @@ type recent struct {
 	sequences map[crypto.Address]mark
 	nonces    map[replayKey]uint64      // height
 	rotated   map[crypto.Address]uint64 // height of the last change of policy
+	moved     map[purseKey]uint64       // height of the last change of funds
 	blocks    []usedUp                  // oldest first
 }
 
@@ -705,10 +677,12 @@ type usedUp struct {
 	height  uint64
 	keys    []replayKey
 	rotated []crypto.Address
+	moved   []purseKey
 }
 
 func newRecent() recent {
-	return recent{sequences: map[crypto.Address]mark{}, nonces: map[replayKey]uint64{}, rotated: map[crypto.Address]uint64{}}
+	return recent{sequences: map[crypto.Address]mark{}, nonces: map[replayKey]uint64{}, rotated: map[crypto.Address]uint64{},
+		moved: map[purseKey]uint64{}}
 }
 
 // begin begins a block and forgets those that are too old.
@@ -726,6 +700,11 @@ func (r *recent) begin(height uint64) {
 		for _, a := range b.rotated {
 			if r.rotated[a] == b.height {
 				delete(r.rotated, a)
+			}
+		}
+		for _, k := range b.moved {
+			if r.moved[k] == b.height {
+				delete(r.moved, k)
 			}
 		}
 		r.blocks = append(r.blocks[:0], r.blocks[1:]...)
@@ -747,6 +726,14 @@ func (r *recent) rotate(a crypto.Address) {
 	b := &r.blocks[len(r.blocks)-1]
 	b.rotated = append(b.rotated, a)
 	r.rotated[a] = b.height
+}
+
+func (r *recent) move(k purseKey) {
+	b := &r.blocks[len(r.blocks)-1]
+	if r.moved[k] != b.height {
+		b.moved = append(b.moved, k)
+		r.moved[k] = b.height
+	}
 }
 
 // uses tells whether one of the last blocks has used a replay key up.

@@ -267,6 +267,10 @@ func TestFaultAtEveryWrite(t *testing.T) {
 				if !errors.Is(failure, ErrBroken) || !errors.Is(failure, errDisk) && fatal.Load() == 0 {
 					t.Fatalf("%s: %v", where, failure)
 				}
+				select { // OnFatal is called by whoever found the failure, which others may see a moment earlier
+				case <-died:
+				case <-time.After(10 * time.Second):
+				}
 				if fatal.Load() != 1 {
 					t.Fatalf("%s: OnFatal was called %d times", where, fatal.Load())
 				}

@@ -28,6 +28,8 @@ func testKey(i int) []byte {
 	h := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
 	kind := byte(0x01 + i%3)
 	switch i % 20 {
+	case 15:
+		kind = 0x70
 	case 16:
 		kind = 0x40
 	case 17:

@@ -38,7 +38,6 @@ func TestStageRefuses(t *testing.T) {
 		"empty key":   {{Key: nil, Value: k(1)}},
 		"empty value": {{Key: k(1), Value: []byte{}}},
 		"sentinel":    {{Key: k(0), Value: k(1)}},
-		"free kind":   {{Key: k(0x70), Value: k(1)}},
 		"long key":    {{Key: append(k(1), make([]byte, maxKeyBytes)...), Value: k(1)}},
 		"long value":  {{Key: k(1), Value: make([]byte, maxValueBytes+1)}},
 	} {
