@@ -56,9 +56,10 @@ func Text(body []byte, c Context) (string, error) {
 	return p.text.String(), nil
 }
 
-// Fingerprint is a short name of what Text says, without the names of the address book: 16 hex digits in groups of four, of the
-// SHA-256 of the text. Signers who read it to each other know that they are shown the same transaction in the same words. It
-// differs where one of them has proof of an asset and the other has not.
+// Fingerprint is a short name of what Text says, without the names of the address book: the first 32 hex digits, in groups of
+// four, of the SHA-256 of the text. Signers who read it to each other know that they are shown the same transaction in the same
+// words; with half as many digits, somebody could prepare two transactions with one fingerprint in an hour. It differs where
+// one of them has proof of an asset and the other has not.
 func Fingerprint(body []byte, c Context) (string, error) {
 	c.Names = nil
 	text, err := Text(body, c)
@@ -66,8 +67,12 @@ func Fingerprint(body []byte, c Context) (string, error) {
 		return "", err
 	}
 	sum := sha256.Sum256([]byte(text))
-	digits := hex.EncodeToString(sum[:8])
-	return digits[:4] + " " + digits[4:8] + " " + digits[8:12] + " " + digits[12:], nil
+	digits := hex.EncodeToString(sum[:16])
+	var groups []string
+	for ; digits != ""; digits = digits[4:] {
+		groups = append(groups, digits[:4])
+	}
+	return strings.Join(groups, " "), nil
 }
 
 // Assets returns the assets that a body names, for [Context.Assets].
@@ -177,7 +182,7 @@ func (p *page) bits(what string, value uint32, names ...string) string {
 		p.fail("%s has bits %#x, which this program cannot name", what, value)
 	}
 	if said == nil {
-		return "nobody and nothing"
+		return "nobody"
 	}
 	return strings.Join(said, ", ")
 }
@@ -227,7 +232,7 @@ func (p *page) header(id crypto.Hash) {
 			p.line(1, "nonce", "%x", s.Nonce)
 		}
 		if s.Policy != nil {
-			p.line(1, "signs for the first time", "and brings the policy that its address is the hash of")
+			p.line(1, "brings its policy", "as an account does when it signs for the first time")
 			p.policy(1, s.Policy)
 		}
 	}
@@ -237,7 +242,7 @@ func (p *page) header(id crypto.Hash) {
 		p.line(0, "payer", "the sponsor %s", p.address(s.Address))
 		maxFee, maxDeposit = s.MaxFee, s.MaxDeposit
 		if s.Policy != nil {
-			p.line(1, "signs for the first time", "and brings the policy that its address is the hash of")
+			p.line(1, "brings its policy", "as an account does when it signs for the first time")
 			p.policy(1, s.Policy)
 		}
 		p.line(1, "without the sponsor", "the fee would be at most %s and deposits at most %s, of %s", p.fee(b.MaxFee), p.fee(b.MaxDeposit), p.address(b.Payer()))

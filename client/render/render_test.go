@@ -353,7 +353,7 @@ func TestFingerprint(t *testing.T) {
 	if print(other) == print(w.context) {
 		t.Error("the fingerprint does not depend on what amounts are shown as")
 	}
-	if want := 16 + 3; len(print(other)) != want {
+	if want := 32 + 7; len(print(other)) != want {
 		t.Errorf("fingerprint %q", print(other))
 	}
 }
