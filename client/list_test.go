@@ -229,6 +229,18 @@ func TestSearch(t *testing.T) {
 		}
 	}
 
+	// A node that lies is passed over.
+	liar := chain.Serve()
+	liar.Lie(clienttest.Lies{Answer: func(q *abci.RequestQuery, a *abci.ResponseQuery) {
+		if q.Path == query.PathSearch {
+			a.Value = []byte{9}
+		}
+	}})
+	both := dial(t, liar, n)
+	if found, _, err := both.Search(soon(t), byReference); err != nil || len(found) != 1 {
+		t.Errorf("with a node that lies first: %+v, %v", found, err)
+	}
+
 	// A node's entry that differs from what happened in any way is an error.
 	for name, change := range map[string]func(e *ledger.LineEntry, entry *ledger.Entry){
 		"amount":      func(_ *ledger.LineEntry, e *ledger.Entry) { e.Amount = ledger.Units(99) },

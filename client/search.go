@@ -26,56 +26,66 @@ type Found struct {
 // receipt of its transaction, or by the journal of its line. What is found is proven, with an exception that [Found] names;
 // that there is no more cannot be. It returns at most one page, and where to go on.
 func (c *Client) Search(ctx context.Context, s query.Search) (found []Found, next []byte, err error) {
-	hits, err := ask(ctx, c, "searching", func(n *node) (query.Hits, error) {
+	type page struct {
+		found []Found
+		next  []byte
+	}
+	p, err := ask(ctx, c, "searching", func(n *node) (page, error) {
 		answer, err := n.query(ctx, query.PathSearch, s.Encode(), 0, false)
 		if err != nil {
-			return query.Hits{}, err
+			return page{}, err
 		}
 		hits, err := query.DecodeHits(answer.Value)
 		if err != nil {
-			return query.Hits{}, &nodeError{n.name, fmt.Errorf("%w: %w", proof.ErrInvalid, err)}
+			return page{}, &nodeError{n.name, fmt.Errorf("%w: %w", proof.ErrInvalid, err)}
 		}
-		return hits, nil
+		found, err := c.verifyHits(ctx, s, hits)
+		if err != nil {
+			return page{}, &nodeError{n.name, err}
+		}
+		return page{found, hits.Next}, nil
 	})
-	if err != nil {
-		return nil, nil, err
-	}
+	return p.found, p.next, err
+}
+
+// verifyHits finds out whether what a node says it has found is true.
+func (c *Client) verifyHits(ctx context.Context, s query.Search, hits query.Hits) (found []Found, err error) {
 	finals := map[crypto.Hash]*Final{}
 	for _, e := range hits.Entries {
 		entry, err := ledger.DecodeEntry(e.Encoded)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		f := Found{Line: e.Line, Entry: entry}
 		if entry.TxID != (crypto.Hash{}) {
 			if f.Final = finals[entry.TxID]; f.Final == nil {
 				final, there, err := c.Find(ctx, entry.TxID)
 				if err != nil {
-					return nil, nil, err
+					return nil, err
 				}
 				if !there {
-					return nil, nil, fmt.Errorf("%w: a node names transaction %s, and no node has it", proof.ErrInvalid, entry.TxID)
+					return nil, fmt.Errorf("%w: names transaction %s, and no node has it", proof.ErrInvalid, entry.TxID)
 				}
 				f.Final, finals[entry.TxID] = &final, &final
 			}
 		}
 		if !wanted(s, f) {
-			return nil, nil, fmt.Errorf("%w: a node names entry %d of %s, which is not what was searched for", proof.ErrInvalid, entry.Number, e.Line.Account)
+			return nil, fmt.Errorf("%w: names entry %d of %s, which is not what was searched for", proof.ErrInvalid, entry.Number, e.Line.Account)
 		}
 		switch entry.Kind {
 		case ledger.EntryTransfer, ledger.EntryHold, ledger.EntryClawback:
 			if f.Proven = f.made(); !f.Proven {
-				return nil, nil, fmt.Errorf("%w: a node names entry %d of %s, which transaction %s did not make", proof.ErrInvalid, entry.Number, e.Line.Account, entry.TxID)
+				return nil, fmt.Errorf("%w: names entry %d of %s, which transaction %s did not make", proof.ErrInvalid, entry.Number, e.Line.Account, entry.TxID)
 			}
 		default:
 			// The operation that resolves a hold does not say whose it was.
 			if f.Proven, err = c.inJournal(ctx, e, entry); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 		found = append(found, f)
 	}
-	return found, hits.Next, nil
+	return found, nil
 }
 
 // wanted tells whether an entry, if it is true, is what was searched for.
@@ -175,5 +185,5 @@ func (c *Client) inJournal(ctx context.Context, e ledger.LineEntry, entry ledger
 			}
 		}
 	}
-	return false, fmt.Errorf("%w: a node names entry %d of the journal of %s, which does not have it", proof.ErrInvalid, entry.Number, e.Line.Account)
+	return false, fmt.Errorf("%w: names entry %d of the journal of %s, which does not have it", proof.ErrInvalid, entry.Number, e.Line.Account)
 }
