@@ -27,6 +27,16 @@ func FuzzDraftFile(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
+	if err := d.AddSponsor(ledger.Sponsor{Address: bob.Address(), MaxFee: ledger.Units(5), Policy: bob.Policy().Encode()}, client.SigningAccount{Policy: bob.Policy()}); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := d.Sign(bob); err != nil {
+		f.Fatal(err)
+	}
+	if text, err = d.Encode(nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d, err := client.DecodeDraft(text)
 		if err != nil {

@@ -153,6 +153,34 @@ func TestSponsorFromTheBeginning(t *testing.T) {
 	}
 }
 
+// Who gave a grant for fees pays, and need not sign.
+func TestFeeGranter(t *testing.T) {
+	t.Parallel()
+	chain := clienttest.New(t, "granter", alice.Address(), carol.Address())
+	chain.Run(10 * time.Millisecond)
+	c := dial(t, chain.Serve())
+	d := draftOf(t, c, client.Intent{Signers: []crypto.Address{carol.Address()}, Known: []crypto.Policy{carol.Policy()}, Operations: []ledger.Operation{
+		&ledger.SetGrant{Grantee: alice.Address(), For: ledger.KindFees, Total: ledger.Units(100_000_000), Until: uint64(time.Now().Add(time.Hour).Unix())}}}).Draft
+	signs(t, d, carol)
+	took(t, c, d)
+	before := units(t, c, carol.Address())
+	in := pay(7)
+	in.FeeGranter = carol.Address()
+	built := draftOf(t, c, in)
+	signs(t, built.Draft, alice)
+	f := took(t, c, passed(t, built.Draft))
+	if got := units(t, c, alice.Address()); got != 1_000_000_000-7 || f.Receipt.Fee != built.Fee {
+		t.Errorf("the sender has %d left; fee %s, computed %s", got, f.Receipt.Fee, built.Fee)
+	}
+	if units(t, c, carol.Address()) >= before {
+		t.Error("the granter paid nothing")
+	}
+	in.FeeGranter = alice.Address()
+	if _, err := c.Build(soon(t), in); err == nil {
+		t.Error("the signer itself is the fee granter")
+	}
+}
+
 // A sponsor that is no sponsor for this transaction.
 func TestWrongSponsor(t *testing.T) {
 	t.Parallel()

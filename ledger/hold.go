@@ -253,7 +253,8 @@ func (v *VoidHold) apply(x *execution) (OperationResult, Code) {
 	}
 	asset, _ := x.state.asset(hold.Asset)
 	signer := x.account(v.Signer)
-	if hold.VoidBy&hold.part(signer) == 0 && !(signer == asset.Issuer && asset.Controls&ControlClawback != 0) {
+	// The receiver can always decline: nobody else's money could otherwise keep its line open, or fill its ceiling.
+	if (hold.VoidBy|ByReceiver)&hold.part(signer) == 0 && !(signer == asset.Issuer && asset.Controls&ControlClawback != 0) {
 		return OperationResult{}, HoldNotPermitted
 	}
 	x.resolve(v.Hold, hold, EntryVoid, hold.Amount, x.cause())

@@ -173,8 +173,8 @@ func TestBlockMustBalance(t *testing.T) {
 
 // richWorld is a state with a row of every kind: deposits, holds of three seconds, grants, credit, closed and opened lines, a
 // closed account, a recovery, nonces.
-func richWorld(t testing.TB) *world {
-	w := newWorld(t)
+func richWorld(t testing.TB) (w *world, txs [][]byte, receipts []Receipt, o Outcome) {
+	w = newWorld(t)
 	p := &w.genesis.State.Parameters
 	p.DepositAccount, p.DepositLine, p.DepositHold, p.DepositGrant, p.FeeTargetWeight = 10, 5, 3, 4, 100
 	w.addAsset("EUR", "bank", 2, "1000000.00")
@@ -194,9 +194,12 @@ func richWorld(t testing.TB) *world {
 				b.Signers[i].Sequence = 0
 			}
 		}
-		if r := w.apply(w.seal(b)); r.Code != OK {
+		raw := w.seal(b)
+		r := w.apply(raw)
+		if r.Code != OK {
 			t.Fatalf("%s: %s, operation %d", from, r.Code, r.Failed)
 		}
+		txs, receipts = append(txs, raw), append(receipts, r)
 	}
 	alice, bob, carol, eur, usd := w.address("alice"), w.address("bob"), w.address("carol"), w.asset("EUR"), NewAssetID(w.address("alice"), "USD")
 	credit := Units(50)
@@ -213,8 +216,7 @@ func richWorld(t testing.TB) *world {
 	do([]string{"heir"}, &SetAccount{OptIn: true})
 	do([]string{"rescuer"}, &StartRecovery{Account: w.address("heir"), PolicyHash: crypto.Hash{1}})
 	do([]string{"bob", "gone"}, &CloseAccount{Signer: 1, To: bob})
-	w.end()
-	return w
+	return w, txs, receipts, w.end()
 }
 
 // findings audits a state.
@@ -324,7 +326,7 @@ func changes(t testing.TB, value []byte, kind byte) map[string][]byte {
 
 // TestAudit changes one row of a good state in every way, and wants a finding.
 func TestAudit(t *testing.T) {
-	w := richWorld(t)
+	w, _, _, _ := richWorld(t)
 	if f := findings(w.memory); len(f) != 0 {
 		t.Fatal(f)
 	}

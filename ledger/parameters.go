@@ -12,8 +12,8 @@ import (
 const MaxReplayWindowSeconds = 86400
 
 // MaxFeeUnit bounds each of the four fee parameters, so that the fee of the largest transaction fits 64 bits:
-// (1 + 2^18 bytes + 1,000 operations + 2^15 verification units) * 2^40 < 2^59. The units are those of 256 witnesses and
-// 256 proofs of possession, of at most 50 each.
+// (1 + 2^18 bytes + 1,000 operations + 2^20 verification units) * 2^40 < 2^61. The units are those of the signatures and
+// keys that fit its bytes, each checked twice at most.
 const MaxFeeUnit = 1 << 40
 
 // MaxAssetCreators bounds the list of accounts that may create assets: 256 addresses are 8 kB in one row.

@@ -8,23 +8,32 @@ import (
 func TestPrecedence(t *testing.T) {
 	breaks := []Code{TooLarge, Expired, ValidUntilTooFar, PolicyUnknown, PolicyMismatch, SignerClosed, SequenceUsed, SequenceGap, NonceUsed, ReplayFull,
 		FeeAboveMaximum, FeeUnpayable, RegistrationAboveMaximum, FeeGrantUnusable, WitnessMissing, WitnessUnknown, WitnessSuperfluous, SignatureInvalid}
-	for i, first := range breaks {
-		for _, second := range breaks[i:] {
-			if first == Expired && second == ValidUntilTooFar {
-				continue // no time is both
-			}
-			if code := broken(t, first, second); code != first {
-				t.Errorf("a transaction that is %s and %s gets %s", first, second, code)
+	for _, sponsored := range []bool{false, true} {
+		for i, first := range breaks {
+			for _, second := range breaks[i:] {
+				if first == Expired && second == ValidUntilTooFar {
+					continue // no time is both
+				}
+				if sponsored && (first == FeeGrantUnusable || second == FeeGrantUnusable) {
+					continue // the sponsor pays, and nobody asks for a grant
+				}
+				if code := broken(t, first, second, sponsored); code != first {
+					t.Errorf("a transaction that is %s and %s gets %s (sponsored: %t)", first, second, code, sponsored)
+				}
 			}
 		}
+		if code := broken(t, OK, OK, sponsored); code != OK {
+			t.Errorf("a transaction that breaks nothing gets %s (sponsored: %t)", code, sponsored)
+		}
 	}
-	if code := broken(t, OK, OK); code != OK {
-		t.Errorf("a transaction that breaks nothing gets %s", code)
+	if code := broken(t, FeeGrantUnusable, FeeGrantUnusable, true); code != OK {
+		t.Errorf("a sponsored transaction with a granter who has granted nothing gets %s", code)
 	}
 }
 
-// broken applies a transaction of six signers that breaks two rules, each by another signer where a signer is at fault.
-func broken(t *testing.T, first, second Code) Code {
+// broken applies a transaction of six signers that breaks two rules, each by another signer where a signer is at fault. A sponsor, who signs for
+// the first time, pays if there is to be one.
+func broken(t *testing.T, first, second Code, sponsored bool) Code {
 	w := newWorld(t)
 	w.addAsset("EUR", "bank", 2, "1000000.00")
 	for _, name := range []string{"anna", "alice", "adam", "frank", "cleo", "gail"} {
@@ -91,7 +100,10 @@ func broken(t *testing.T, first, second Code) Code {
 	if is(ReplayFull) {
 		b.params.MaxOpenNonces = 1
 	}
+	sponsor := &Sponsor{Address: w.address("gail"), MaxFee: body.MaxFee, Policy: w.firstPolicy("gail").Encode()}
 	if is(FeeAboveMaximum) {
+		body.MaxFee, sponsor.MaxFee = Amount{}, Amount{}
+	} else if sponsored {
 		body.MaxFee = Amount{}
 	}
 	if is(FeeUnpayable) {
@@ -120,6 +132,9 @@ func broken(t *testing.T, first, second Code) Code {
 			}
 		}
 		witnesses = append(witnesses[:at], append([]Witness{raised}, witnesses[at:]...)...)
+	}
+	if sponsored {
+		return w.apply(w.sponsored(raw, witnesses, sponsor, len(body.Signers))).Code
 	}
 	return w.apply(Assemble(raw, witnesses, nil)).Code
 }

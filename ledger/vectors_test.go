@@ -232,6 +232,66 @@ type entryVector struct {
 	After       hexBytes        `json:"head_after"`
 }
 
+type depositVectors struct {
+	AppState     GenesisState `json:"app_state"`
+	DepositPool  hexBytes     `json:"deposit_pool"`
+	Transactions []struct {
+		Tx      hexBytes        `json:"tx"`
+		Body    json.RawMessage `json:"body"`
+		Receipt json.RawMessage `json:"receipt"`
+		Encoded hexBytes        `json:"receipt_bytes"`
+	} `json:"transactions"`
+	Entries []entryVector `json:"entries"`
+	Rows    []rowVector   `json:"rows_after_the_block"`
+}
+
+// TestDepositVectors: the first block, at 1001 seconds, of a network with deposits and fees that adapt.
+func TestDepositVectors(t *testing.T) {
+	w, txs, receipts, o := richWorld(t)
+	pool := DepositPool()
+	v := depositVectors{AppState: w.genesis.State, DepositPool: pool[:], Rows: rowVectors(t, w.memory)}
+	v.Transactions = make([]struct {
+		Tx      hexBytes        `json:"tx"`
+		Body    json.RawMessage `json:"body"`
+		Receipt json.RawMessage `json:"receipt"`
+		Encoded hexBytes        `json:"receipt_bytes"`
+	}, len(txs))
+	for i, raw := range txs {
+		x := &v.Transactions[i]
+		x.Tx, x.Body = raw, decoded(t, mustDecode(t, raw).BodyBytes(), &pb.Body{})
+		x.Receipt, x.Encoded = decoded(t, receipts[i].Encode(), &pb.Receipt{}), receipts[i].Encode()
+	}
+	outcome, _, err := w.genesis.Outcome()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := map[LineKey]crypto.Hash{}
+	for _, e := range outcome.Entries {
+		heads[e.Line] = NextHead(heads[e.Line], e.Encoded)
+	}
+	kinds := map[EntryKind]bool{}
+	for _, e := range o.Entries {
+		before := heads[e.Line]
+		if e.Number == 1 {
+			before = crypto.Hash{}
+		}
+		after := NextHead(before, e.Encoded)
+		heads[e.Line] = after
+		v.Entries = append(v.Entries, entryVector{e.Line.Account[:], e.Line.Asset[:], e.Incarnation, decoded(t, e.Encoded, &pb.Entry{}), e.Encoded, before[:], after[:]})
+		entry, err := DecodeEntry(e.Encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds[entry.Kind] = true
+	}
+	for _, kind := range []EntryKind{EntryDeposit, EntryRefund, EntryDeposits, EntryRefunds} {
+		if !kinds[kind] {
+			t.Errorf("no entry of kind %s", kind)
+		}
+	}
+	compareVectors(t, "deposits.json", v)
+}
+
 // TestLedgerVectors: genesis, and all that the transactions of tx.json do as the first block, at 1001 seconds.
 func TestLedgerVectors(t *testing.T) {
 	var v ledgerVectors

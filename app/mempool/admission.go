@@ -285,15 +285,16 @@ type examination struct {
 	last     ledger.Header
 	block    *ledger.Block // nil: to be begun
 	verifier collect
-	params   ledger.Parameters
-	asset    ledger.Asset // that fees are paid in
+	params   *ledger.Parameters // which outlives the examination, with the transactions that are admitted
+	asset    ledger.Asset       // that fees are paid in
 }
 
 func (x *examination) begin() (err error) {
 	if x.block, err = ledger.NewBlock(x.state, x.last, &x.verifier); err != nil {
 		return err
 	}
-	x.params = x.block.Parameters()
+	params := x.block.Parameters()
+	x.params = &params
 	return readRow(x.state, ledger.AssetRow(x.block.Parameters().FeeAsset), &x.asset, ledger.DecodeAsset)
 }
 
@@ -354,13 +355,13 @@ func (x *examination) account(c *candidate) error {
 		}
 	}
 	c.asset, c.multiplier = x.asset, x.block.FeeRate().Multiplier
-	c.tariff = tariff{params: &x.params, size: len(tx.Bytes()), operations: len(body.Operations), cost: ledger.VerificationCost(c.authorization.Checks)}
+	c.tariff = tariff{params: x.params, size: len(tx.Bytes()), operations: len(body.Operations), cost: ledger.VerificationCost(c.authorization.Checks)}
 	c.maxFee, _ = tx.Limits()
 	registrations := ledger.Amount{}
 	for range strangers {
 		registrations = plus(registrations, ledger.Units(x.params.DepositAccount))
 	}
-	pays := draw{key: purseKey{account: tx.Payer()}, payer: true, least: registrations, most: tx.Deposits(x.params, strangers)}
+	pays := draw{key: purseKey{account: tx.Payer()}, need: need{payer: true, least: registrations, most: tx.Deposits(*x.params, strangers)}}
 	if grant, ok := tx.FeeGrant(); ok {
 		budget := pays
 		budget.key = purseKey{grant: grant}
@@ -381,7 +382,7 @@ func (x *examination) account(c *candidate) error {
 			if err != nil {
 				return err
 			}
-			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, most: amount, funds: budget, until: until})
+			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, need: need{most: amount}, funds: budget, until: until})
 			amount = amount.Min(budget)
 		}
 		at, known := places[o.Account]

@@ -9,13 +9,15 @@ import (
 
 // Config bounds the pool. What a stranger can make the process hold is
 //
-//	waiting: 4*MaxBytes + 2 KB*MaxTxs   a decoded transaction takes up to 3 bytes beside each byte received (a transfer of
-//	                                    60 bytes is a 160-byte operation), plus its entry, its places in the lists and maps
+//	waiting: 4*MaxBytes + 3 KB*MaxTxs   a decoded transaction takes up to 3 bytes beside each byte received (a transfer of
+//	                                    60 bytes is a 160-byte operation), plus its entry, its claims, its places in the
+//	                                    lists and maps
 //	queue:   4*QueueBytes + 200 B*QueueLength, what the workers have in hand included
-//	recent:  200 B for each signer of the last 8 blocks, at 22,000 smallest transactions in a block of 4 MB: 35 MB
+//	recent:  200 B for each signer of the last 8 blocks, at 22,000 smallest transactions in a block of 4 MB: 35 MB; and
+//	         110 B for each account whose funds they have changed, two for each transaction: 39 MB
 //
-// which with the defaults is 128 + 80 + 64 + 3 + 35 = 310 MB at the very worst, and 60 MB with the pool full of 200-byte
-// transfers, at 1,500 bytes each (TestMemory measures it).
+// which with the defaults is 128 + 120 + 64 + 3 + 74 = 389 MB at the very worst, and 76 MB with the pool full of 200-byte
+// transfers, at 1,900 bytes each (TestMemory measures it).
 type Config struct {
 	MaxTxs            int           // transactions in the pool, ready and parked
 	MaxBytes          int64         // their bytes as received

@@ -43,19 +43,24 @@ type purse struct {
 	claims  *list.List    // of *entry: in order of arrival
 }
 
-// draw is what a transaction asks of a purse.
-type draw struct {
-	key   purseKey
+// need is what a transaction needs of a purse.
+type need struct {
 	payer bool          // the fee is paid from it
 	least ledger.Amount // what the ledger asks of it before the operations, besides the fee
 	most  ledger.Amount // what can be taken from it at all, besides the fee
+}
+
+// draw is what a candidate asks of a purse.
+type draw struct {
+	need
+	key   purseKey
 	funds ledger.Amount // by the state that the transaction was judged by
 	until uint64        // of a grant, likewise
 }
 
 // claim is a draw that has been granted.
 type claim struct {
-	draw
+	need
 	purse  *purse
 	amount ledger.Amount
 	place  *list.Element
@@ -83,12 +88,12 @@ func (t *tariff) reserve(multiplier uint32) (fee ledger.Amount, upTo uint32) {
 	return t.maxFee, multiplier + uint32(above)
 }
 
-// demand returns what a draw claims when so much is reserved for the fee, and what the ledger asks of it at once.
-func (d *draw) demand(fee, reserve ledger.Amount) (amount, least ledger.Amount) {
-	if !d.payer {
-		return d.most, d.least
+// demand returns what is claimed for a need when so much is reserved for the fee, and what the ledger asks for at once.
+func (n *need) demand(fee, reserve ledger.Amount) (amount, least ledger.Amount) {
+	if !n.payer {
+		return n.most, n.least
 	}
-	return plus(d.most, reserve), plus(d.least, fee)
+	return plus(n.most, reserve), plus(n.least, fee)
 }
 
 func plus(a, b ledger.Amount) ledger.Amount {
@@ -241,8 +246,9 @@ func (w *waiting) claimFor(e *entry, c *candidate) {
 	fee := e.fee(multiplier)
 	var reserve ledger.Amount
 	reserve, e.coveredTo = e.reserve(multiplier)
+	e.claims = make([]claim, 0, len(c.draws))
 	for i := range c.draws {
-		d := c.draws[i]
+		d := &c.draws[i]
 		amount, _ := d.demand(fee, reserve)
 		if amount.IsZero() {
 			continue
@@ -255,9 +261,9 @@ func (w *waiting) claimFor(e *entry, c *candidate) {
 			p = &purse{key: d.key, height: c.height, funds: d.funds, until: d.until, claims: list.New()}
 			w.purses[d.key] = p
 		}
-		p.funds, p.height = w.fundsOf(c, &d), max(p.height, c.height)
+		p.funds, p.height = w.fundsOf(c, d), max(p.height, c.height)
 		p.claimed = plus(p.claimed, amount) // within the funds, or alone
-		e.claims = append(e.claims, claim{draw: d, purse: p, amount: amount, place: p.claims.PushBack(e)})
+		e.claims = append(e.claims, claim{need: d.need, purse: p, amount: amount, place: p.claims.PushBack(e)})
 	}
 	heap.Push(&w.rising, e)
 }
@@ -319,27 +325,35 @@ func (w *waiting) sound(p *purse) bool {
 // because a grant has begun or ends at another time.
 func (w *waiting) reassess(h ledger.Header, writes []ledger.Write) (again []*entry, dropped uint64) {
 	var changed []*purse
-	set := func(k purseKey, funds ledger.Amount, until uint64) {
+	drawnOn := func(k purseKey) *purse { // of a row that has changed; nil: nothing in the pool draws on it
 		w.recent.move(k)
-		if p := w.purses[k]; p != nil {
-			if k.isGrant() && (p.until != until || p.funds.IsZero() && !funds.IsZero()) {
-				for f := p.claims.Front(); f != nil; f = f.Next() {
-					again = append(again, f.Value.(*entry))
-				}
+		return w.purses[k]
+	}
+	set := func(p *purse, funds ledger.Amount, until uint64) {
+		if p.key.isGrant() && (p.until != until || p.funds.IsZero() && !funds.IsZero()) {
+			for f := p.claims.Front(); f != nil; f = f.Next() {
+				again = append(again, f.Value.(*entry))
 			}
-			p.funds, p.height, p.until = funds, h.Height, until
-			changed = append(changed, p)
 		}
+		p.funds, p.height, p.until = funds, h.Height, until
+		changed = append(changed, p)
 	}
 	for _, write := range writes { // the asset and the rate come behind the lines, by their keys
-		if k, ok := ledger.LineOfRow(write.Key); ok && (k.Asset == w.feeAsset || w.feeAsset == ledger.AssetID{}) {
-			line, err := decodeOr(write.Value, ledger.DecodeLine)
-			w.must(err)
-			set(purseKey{account: k.Account}, line.Spendable(w.asset, k), 0)
+		if k, ok := ledger.LineOfRow(write.Key); ok {
+			if k.Asset != w.feeAsset && w.feeAsset != (ledger.AssetID{}) {
+				continue
+			}
+			if p := drawnOn(purseKey{account: k.Account}); p != nil {
+				line, err := decodeOr(write.Value, ledger.DecodeLine)
+				w.must(err)
+				set(p, line.Spendable(w.asset, k), 0)
+			}
 		} else if k, ok := ledger.GrantOfRow(write.Key); ok {
-			grant, err := decodeOr(write.Value, ledger.DecodeGrant)
-			w.must(err)
-			set(purseKey{grant: k}, grant.Remaining(h.UnixMillis/1000), grant.Until)
+			if p := drawnOn(purseKey{grant: k}); p != nil {
+				grant, err := decodeOr(write.Value, ledger.DecodeGrant)
+				w.must(err)
+				set(p, grant.Remaining(h.UnixMillis/1000), grant.Until)
+			}
 		} else if string(write.Key) == string(ledger.AssetRow(w.feeAsset)) {
 			// What its issuer can spend depends on both rows: its transactions are judged anew by the state.
 			if p := w.purses[purseKey{account: w.asset.Issuer}]; p != nil {

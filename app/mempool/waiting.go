@@ -168,7 +168,7 @@ func (w *waiting) consider(c *candidate) (standing, Verdict) {
 		}
 	}
 	for i := range c.draws {
-		if k := c.draws[i].key; w.purses[k] == nil && w.recent.moved[k] > c.height {
+		if k := c.draws[i].key; w.purses[k] == nil && w.recent.movedAt(k) > c.height {
 			return stale, Verdict{}
 		}
 	}
@@ -666,8 +666,9 @@ type recent struct {
 	sequences map[crypto.Address]mark
 	nonces    map[replayKey]uint64      // height
 	rotated   map[crypto.Address]uint64 // height of the last change of policy
-	moved     map[purseKey]uint64       // height of the last change of funds
-	blocks    []usedUp                  // oldest first
+	moved     map[crypto.Address]uint64 // height of the last change of what it can spend
+	used      map[ledger.GrantKey]uint64
+	blocks    []usedUp // oldest first
 }
 
 // mark is the last sequence that an account has used, and the height.
@@ -677,12 +678,13 @@ type usedUp struct {
 	height  uint64
 	keys    []replayKey
 	rotated []crypto.Address
-	moved   []purseKey
+	moved   []crypto.Address
+	used    []ledger.GrantKey
 }
 
 func newRecent() recent {
 	return recent{sequences: map[crypto.Address]mark{}, nonces: map[replayKey]uint64{}, rotated: map[crypto.Address]uint64{},
-		moved: map[purseKey]uint64{}}
+		moved: map[crypto.Address]uint64{}, used: map[ledger.GrantKey]uint64{}}
 }
 
 // begin begins a block and forgets those that are too old.
@@ -697,16 +699,9 @@ func (r *recent) begin(height uint64) {
 				delete(r.nonces, k)
 			}
 		}
-		for _, a := range b.rotated {
-			if r.rotated[a] == b.height {
-				delete(r.rotated, a)
-			}
-		}
-		for _, k := range b.moved {
-			if r.moved[k] == b.height {
-				delete(r.moved, k)
-			}
-		}
+		forget(r.rotated, b.rotated, b.height)
+		forget(r.moved, b.moved, b.height)
+		forget(r.used, b.used, b.height)
 		r.blocks = append(r.blocks[:0], r.blocks[1:]...)
 	}
 	r.blocks = append(r.blocks, usedUp{height: height})
@@ -728,12 +723,36 @@ func (r *recent) rotate(a crypto.Address) {
 	r.rotated[a] = b.height
 }
 
+// forget removes the keys whose last height this is.
+func forget[K comparable](last map[K]uint64, keys []K, height uint64) {
+	for _, k := range keys {
+		if last[k] == height {
+			delete(last, k)
+		}
+	}
+}
+
+// move remembers that the funds of a purse have changed.
 func (r *recent) move(k purseKey) {
 	b := &r.blocks[len(r.blocks)-1]
-	if r.moved[k] != b.height {
-		b.moved = append(b.moved, k)
-		r.moved[k] = b.height
+	if r.movedAt(k) == b.height {
+		return
 	}
+	if k.isGrant() {
+		b.used = append(b.used, k.grant)
+		r.used[k.grant] = b.height
+	} else {
+		b.moved = append(b.moved, k.account)
+		r.moved[k.account] = b.height
+	}
+}
+
+// movedAt returns the height of the last change of a purse's funds, 0 when none of the last blocks has changed them.
+func (r *recent) movedAt(k purseKey) uint64 {
+	if k.isGrant() {
+		return r.used[k.grant]
+	}
+	return r.moved[k.account]
 }
 
 // uses tells whether one of the last blocks has used a replay key up.

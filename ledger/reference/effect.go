@@ -317,7 +317,7 @@ func (l *Ledger) voidHold(x *execution, signer address, o *pb.VoidHold, result *
 		return holdExpired
 	}
 	a := l.assets.get(h.asset)
-	if !h.part(signer, h.voidBy) && !(a.issuer == signer && a.controls&controlClawback != 0) {
+	if !h.part(signer, h.voidBy|1) && !(a.issuer == signer && a.controls&controlClawback != 0) {
 		return holdNotPermitted
 	}
 	l.resolve(x, id, entryHoldVoided, amount{})
