@@ -126,6 +126,15 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("bob's balance of %s is not 2.50:\n%s", asset, ts.ReadFile("stdout"))
 				}
 			},
+			// people NAME...: makes ed25519 keys whose passphrase takes no time.
+			"people": func(ts *testscript.TestScript, _ bool, args []string) {
+				keys, err := keystore.Open(filepath.Join(ts.Getenv("PACIOLI_HOME"), "keys"), keystore.WithCost(keystore.CheapCost))
+				ts.Check(err)
+				for _, name := range args {
+					_, _, err := keys.Create(name, keystore.Spec{Kind: "ed25519"}, "none")
+					ts.Check(err)
+				}
+			},
 			// cheap NAME SCHEME: a new key whose file opens quickly.
 			"cheap": func(ts *testscript.TestScript, _ bool, args []string) {
 				keys, err := keystore.Open(filepath.Join(ts.Getenv("PACIOLI_HOME"), "keys"), keystore.WithCost(keystore.CheapCost))
