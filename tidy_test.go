@@ -42,7 +42,7 @@ var imports = map[string]string{
 	"genesis": "crypto ledger github.com/cometbft/cometbft/crypto github.com/cometbft/cometbft/libs/json github.com/cometbft/cometbft/types",
 	"app": "app/index app/mempool app/signature crypto crypto/canonical ledger ledger/proof ledger/query ledger/store " +
 		"github.com/cometbft/cometbft/abci github.com/cometbft/cometbft/libs/service github.com/cometbft/cometbft/proto/tendermint/crypto github.com/cometbft/cometbft/proxy",
-	"app/index":        "crypto crypto/canonical ledger",
+	"app/index":        "crypto crypto/canonical ledger ledger/query",
 	"app/mempool":      "app/signature crypto ledger",
 	"app/signature":    "crypto ledger",
 	"app/node":         "app app/... crypto crypto/canonical genesis ledger ledger/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2 github.com/go-viper/mapstructure/v2 github.com/prometheus/client_golang",
@@ -55,7 +55,7 @@ var imports = map[string]string{
 	"client/conservation": "client crypto ledger",
 	"client/render":       "crypto ledger",
 	// A chain in memory for the tests of the client and of who uses it.
-	"client/clienttest": "client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
+	"client/clienttest": "app/index client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
 	"testnet":           "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",
 	"testnet/...":       "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",
 	"proto/...":         "github.com/bufbuild/protocompile google.golang.org/protobuf",

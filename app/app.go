@@ -61,9 +61,12 @@ type App struct {
 	store   *store.Store
 	pool    *mempool.Pool
 	checked *signature.Cache
-	queries chan struct{}   // a place for each query that is being answered
-	done    context.Context // ends the wait for a first transaction when the application closes
-	close   context.CancelFunc
+	queries chan struct{} // a place for each query that is being answered
+	// simulations has a place for each simulation: of strangers' transactions, which take a processor for some
+	// milliseconds and cost them nothing. At most half of the processors are ever at it.
+	simulations chan struct{}
+	done        context.Context // ends the wait for a first transaction when the application closes
+	close       context.CancelFunc
 
 	mu      sync.Mutex
 	last    lastBlock                // of the committed height
@@ -118,6 +121,7 @@ func New(o Options) (*App, error) {
 	// A proof reads a few dozen tree nodes or hashes a whole block: more at once than this would only take the processors
 	// from consensus. The others wait.
 	a.queries = make(chan struct{}, 4*runtime.GOMAXPROCS(0))
+	a.simulations = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	a.done, a.close = context.WithCancel(context.Background())
 	if h := s.Height(); h != 0 {
 		note, err := s.Note(h)

@@ -179,7 +179,8 @@ func FuzzFinalizeBlock(f *testing.F) {
 func FuzzQuery(f *testing.F) {
 	q := newQueried(f, 4)
 	row := ledger.AccountRow(q.bank.address)
-	for _, path := range []string{query.StorePath(treeOf(row)), query.PathAccount, query.PathEntries, query.PathNetwork, query.PathPolicy, query.PathTx, query.PathTxHash, "/", "/store//key"} {
+	for _, path := range []string{query.StorePath(treeOf(row)), query.PathAccount, query.PathEntries, query.PathNetwork, query.PathPolicy, query.PathTx, query.PathTxHash, query.PathSimulate, query.PathLines,
+		query.PathGrants, query.PathSearch, "/", "/store//key"} {
 		for _, data := range [][]byte{nil, row, q.bank.address[:], query.EntriesData(ledger.LineKey{Account: q.bank.address, Asset: q.fee}, 0, 1, 10)} {
 			f.Add(path, data, int64(0), false)
 			f.Add(path, data, int64(8), true)

@@ -47,7 +47,10 @@ func (a *App) Query(ctx context.Context, req *abci.RequestQuery) (answer *abci.R
 		return &abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: "the node is busy with other queries"}, nil
 	}
 	answer = &abci.ResponseQuery{Codespace: query.Codespace, Key: req.Data}
-	if err := a.answer(req, answer); err != nil {
+	if req.Path == query.PathSimulate {
+		answer.Key = nil // up to 256 KiB, which whoever asks has
+	}
+	if err := a.answer(ctx, req, answer); err != nil {
 		*answer = abci.ResponseQuery{Code: query.Failed, Codespace: query.Codespace, Log: err.Error(), Key: req.Data}
 		var refused *queryError
 		switch {
@@ -64,9 +67,13 @@ func (a *App) Query(ctx context.Context, req *abci.RequestQuery) (answer *abci.R
 	return answer, nil
 }
 
-func (a *App) answer(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
-	if len(req.Data) > query.MaxData {
-		return refuse(query.Malformed, "data of %d bytes, at most %d", len(req.Data), query.MaxData)
+func (a *App) answer(ctx context.Context, req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	limit := query.MaxData
+	if req.Path == query.PathSimulate {
+		limit = ledger.MaxTxBytes
+	}
+	if len(req.Data) > limit {
+		return refuse(query.Malformed, "data of %d bytes, at most %d", len(req.Data), limit)
 	}
 	if req.Height < 0 {
 		return refuse(query.Malformed, "height %d, want 0 or more", req.Height)
@@ -122,8 +129,14 @@ func (a *App) answer(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
 		return err
 	case query.PathEntries:
 		return a.queryEntries(req, answer)
+	case query.PathSimulate:
+		return a.querySimulation(ctx, req, answer)
+	case query.PathLines, query.PathGrants:
+		return a.queryKeys(req, answer)
+	case query.PathSearch:
+		return a.querySearch(req, answer)
 	}
-	return refuse(query.Malformed, "unknown path %q, want /store/<tree>/key, /trees, /tree/<tree>, /policy, /tx, /tx/hash, /account, /entries or /network", req.Path)
+	return refuse(query.Malformed, "unknown path %q, want /store/<tree>/key, /trees, /tree/<tree>, /policy, /tx, /tx/hash, /account, /entries, /network, /simulate, /lines, /grants or /search", req.Path)
 }
 
 func fixed(data, dst []byte) error {
@@ -244,6 +257,78 @@ func (a *App) queryEntries(req *abci.RequestQuery, answer *abci.ResponseQuery) e
 		return err
 	}
 	answer.Value, answer.Height = query.EncodeEntries(entries), int64(r.Height())
+	return nil
+}
+
+// querySimulation tries a transaction out. It executes what nobody has paid for, so only some run at once.
+func (a *App) querySimulation(ctx context.Context, req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	tx, err := ledger.Decode(req.Data)
+	if err != nil {
+		return refuse(query.Malformed, "not a transaction: %s", err)
+	}
+	select {
+	case a.simulations <- struct{}{}:
+		defer func() { <-a.simulations }()
+	case <-ctx.Done():
+		return refuse(query.Failed, "the node is busy with other simulations")
+	}
+	base, last, release, err := a.admission()
+	if err != nil {
+		return err
+	}
+	defer release()
+	s, err := query.Simulate(base, last, tx)
+	if err != nil {
+		return err
+	}
+	answer.Value, answer.Height = s.Encode(), int64(last.Height)
+	return nil
+}
+
+// queryKeys lists rows of an account, from the newest state.
+func (a *App) queryKeys(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	start, end, ok := query.KeyRange(req.Path, req.Data)
+	if !ok {
+		return refuse(query.Malformed, "data of %d bytes is neither an account nor the end of an earlier answer", len(req.Data))
+	}
+	view := a.store.View()
+	defer view.Close()
+	var keys [][]byte
+	err := view.Range(start, end, func(key, _ []byte) error {
+		if len(keys) == query.MaxKeys {
+			return errEnough
+		}
+		keys = append(keys, append([]byte(nil), key...))
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	answer.Value, answer.Height = query.EncodeKeys(keys), int64(view.Height())
+	return nil
+}
+
+// errEnough ends a walk over rows.
+var errEnough = errors.New("enough")
+
+func (a *App) querySearch(req *abci.RequestQuery, answer *abci.ResponseQuery) error {
+	s, ok := query.ParseSearch(req.Data)
+	if !ok {
+		return refuse(query.Malformed, "data of %d bytes is not a question for a search", len(req.Data))
+	}
+	if s.Limit == 0 || s.Limit > query.MaxHits {
+		s.Limit = query.MaxHits
+	}
+	r := a.store.Index()
+	defer r.Close()
+	hits, err := index.Search(r, s)
+	if errors.Is(err, index.ErrCursor) {
+		return refuse(query.Malformed, "%s", err)
+	}
+	if err != nil {
+		return err
+	}
+	answer.Value, answer.Height = hits.Encode(), int64(r.Height())
 	return nil
 }
 

@@ -113,6 +113,9 @@ func (b *Block) Network() Network { return b.network }
 // Parameters returns the parameters in force.
 func (b *Block) Parameters() Parameters { return b.params }
 
+// Entries returns the journal entries that the block's transactions have made so far. The caller must not change them.
+func (b *Block) Entries() []LineEntry { return b.entries }
+
 // FeeRate returns the rate at which the block's transactions pay.
 func (b *Block) FeeRate() FeeRate { return b.rate }
 

@@ -57,6 +57,11 @@ func TestBrokenInvariant(t *testing.T) {
 				x.state.lines.put(key(w, name), l)
 			}
 		},
+		"a line closed with something on it": func(w *world, x *execution) { x.closeOnto(key(w, "bob"), key(w, "carol")) },
+		"a line closed with something on it, and opened again": func(w *world, x *execution) {
+			x.closeOnto(key(w, "bob"), key(w, "carol"))
+			x.state.lines.put(key(w, "bob"), Line{Incarnation: 1})
+		},
 		"two lines closed that owe each other": func(w *world, x *execution) {
 			for _, name := range []string{"bob", "carol"} {
 				x.overdraw(key(w, "dave"), key(w, name), Units(10))
@@ -110,6 +115,32 @@ func TestBrokenInvariant(t *testing.T) {
 				t.Fatal("the outcome does not report it")
 			}
 		})
+	}
+}
+
+// closeOnto removes a line and writes what it says onto another one, so that the sums stay right.
+func (x *execution) closeOnto(gone, other LineKey) {
+	l, _ := x.state.lines.get(gone)
+	x.state.lines.remove(gone)
+	o, _ := x.state.lines.get(other)
+	o.CreditsPosted, o.DebitsPosted = o.CreditsPosted.mustAdd(l.CreditsPosted), o.DebitsPosted.mustAdd(l.DebitsPosted)
+	x.state.lines.put(other, o)
+}
+
+// TestEmptiedAndClosed: a line may be emptied and closed, opened and used again in one transaction.
+func TestEmptiedAndClosed(t *testing.T) {
+	w := smallWorld(t)
+	w.next(1001_000)
+	b := w.payment("alice", "bob", Units(100), "EUR")
+	eur := w.asset("EUR")
+	b.Operations = []Operation{&Transfer{To: w.address("bob"), Asset: eur, Amount: MaxAmount, Balancing: BalancingDebit},
+		&CloseLine{Asset: eur, To: w.address("bob")}, &OpenLine{Asset: eur}}
+	if r := w.apply(w.seal(b)); r.Code != OK {
+		t.Fatalf("%s at operation %d", r.Code, r.Failed)
+	}
+	w.end()
+	if l, _ := newState(w.memory).lines.get(LineKey{w.address("alice"), eur}); l.Incarnation != 1 || l.Entries != 0 {
+		t.Fatalf("alice's line is %+v", l)
 	}
 }
 

@@ -69,6 +69,12 @@ type LineEntry struct {
 	Incarnation uint64 // of the line: see [Line]
 	Number      uint64
 	Encoded     []byte
+	Noted       bool // the entry is: an index need not decode the others
+}
+
+// Noted tells whether the entry has something to be searched by: a hold, a reference or a code.
+func (e Entry) Noted() bool {
+	return e.Hold != crypto.Hash{} || e.Reference != Reference{} || e.Code != 0
 }
 
 // Encode writes the canonical entry.

@@ -281,5 +281,5 @@ func (b *Block) enter(k LineKey, l Line, e Entry, by cause) {
 	encoded := e.Encode()
 	l.Head = NextHead(l.Head, encoded)
 	b.state.lines.put(k, l)
-	b.entries = append(b.entries, LineEntry{k, l.Incarnation, l.Entries, encoded})
+	b.entries = append(b.entries, LineEntry{k, l.Incarnation, l.Entries, encoded, e.Noted()})
 }

@@ -7,11 +7,18 @@
 //	0x03 height(8) index(4)                 -> {bytes raw = 1; uint32 code = 2; bytes data = 3; bool omitted = 4}
 //	0x04 account(32) asset(16) incarnation(8) number(8) -> journal entry
 //	0x05 height(8)                          -> the keys of the block's first entry in each journal, one behind the other
+//	0x06 reference(16) height(8) entry(64)            -> nothing: entry is a key of 0x04 without its first byte
+//	0x07 hold(32) height(8) entry(64)                 -> nothing
+//	0x08 account(32) code(2) height(8) entry(64)      -> nothing
+//
+// By reference and code are found transfers, holds made and clawbacks, whose operations say both; by hold its making and
+// its end. Of the two entries of a movement the debited side is kept; by code, the account's.
 //
 // A position is height(8) || index(4), all integers big-endian.
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,6 +27,7 @@ import (
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/canonical"
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 const (
@@ -28,6 +36,10 @@ const (
 	rowTx    byte = 0x03
 	rowEntry byte = 0x04
 	rowFirst byte = 0x05
+
+	rowReference byte = 0x06
+	rowHold      byte = 0x07
+	rowCode      byte = 0x08
 )
 
 // ErrOmitted: the block holds bytes that are too long for any transaction. Only more than two thirds of dishonest voting
@@ -87,12 +99,104 @@ func Rows(height uint64, txs []Tx, ids []crypto.Hash, hashes []crypto.Hash, entr
 			seen[j] = true
 			firsts = append(firsts, key...)
 		}
+		if !e.Noted {
+			continue
+		}
+		entry, err := ledger.DecodeEntry(e.Encoded)
+		if err != nil { // it was encoded a moment ago
+			panic(fmt.Sprintf("entry %d of %s does not decode: %s", e.Number, e.Line.Account, err))
+		}
+		for _, key := range searchKeys(key, entry) {
+			rows = append(rows, ledger.Write{Key: key, Value: []byte{}})
+		}
 	}
 	if firsts != nil {
 		rows = append(rows, ledger.Write{Key: firstKey(height), Value: firsts})
 	}
 	return rows
 }
+
+// searchKeys returns the keys of the rows by which an entry is found. They follow from the entry and its own key alone, so
+// that a rollback can name them.
+func searchKeys(entryKey []byte, e ledger.Entry) (keys [][]byte) {
+	add := func(s query.Search) {
+		key := binary.BigEndian.AppendUint64(searchPrefix(s), e.Height)
+		keys = append(keys, append(key, entryKey[1:]...))
+	}
+	switch e.Kind {
+	case ledger.EntryTransfer, ledger.EntryHold, ledger.EntryClawback:
+		if e.Reference != (ledger.Reference{}) && !e.Credit {
+			add(query.Search{By: query.ByReference, Reference: e.Reference})
+		}
+		if e.Code != 0 {
+			add(query.Search{By: query.ByCode, Account: crypto.Address(entryKey[1:33]), Code: e.Code})
+		}
+	}
+	switch e.Kind {
+	case ledger.EntryHold, ledger.EntryPost, ledger.EntryVoid, ledger.EntryExpire:
+		if !e.Credit {
+			add(query.Search{By: query.ByHold, Hold: e.Hold})
+		}
+	}
+	return keys
+}
+
+// searchPrefix returns what the rows begin with that a search looks through.
+func searchPrefix(s query.Search) []byte {
+	key := s.Key()
+	key[0] = map[query.SearchBy]byte{query.ByReference: rowReference, query.ByHold: rowHold, query.ByCode: rowCode}[s.By]
+	return key
+}
+
+// Search returns entries that were searched for, ascending by height. The caller bounds the search's limit.
+func Search(r Reader, s query.Search) (hits query.Hits, err error) {
+	prefix := searchPrefix(s)
+	const rest = 8 + entryKeyBytes - 1
+	if len(s.After) != 0 && len(s.After) != rest {
+		return hits, fmt.Errorf("%w: cursor of %d bytes, want %d", ErrCursor, len(s.After), rest)
+	}
+	start := prefix
+	if len(s.After) != 0 {
+		start = append(slices.Concat(prefix, s.After), 0)
+	}
+	end := slices.Concat(prefix, bytes.Repeat([]byte{0xff}, rest+1))
+	var keys [][]byte
+	err = r.Range(start, end, false, func(key, _ []byte) error {
+		if len(key) != len(prefix)+rest {
+			return fmt.Errorf("index row %x has a wrong length: rebuild the index", key)
+		}
+		if len(keys) == int(s.Limit) {
+			return errEnough
+		}
+		keys = append(keys, append([]byte(nil), key[len(prefix):]...))
+		return nil
+	})
+	if errors.Is(err, errEnough) && len(keys) > 0 {
+		hits.Next = keys[len(keys)-1]
+	} else if err != nil {
+		return hits, fmt.Errorf("searching the index: %w", err)
+	}
+	for _, k := range keys {
+		key := append([]byte{rowEntry}, k[8:]...)
+		encoded, err := r.Get(key)
+		if err == nil && encoded == nil {
+			err = errors.New("there is no such entry: rebuild the index")
+		}
+		if err != nil {
+			return query.Hits{}, fmt.Errorf("reading index row %x: %w", key, err)
+		}
+		e := ledger.LineEntry{Encoded: encoded, Noted: true}
+		k = k[8:]
+		k = k[copy(e.Line.Account[:], k):]
+		k = k[copy(e.Line.Asset[:], k):]
+		e.Incarnation, e.Number = binary.BigEndian.Uint64(k), binary.BigEndian.Uint64(k[8:])
+		hits.Entries = append(hits.Entries, e)
+	}
+	return hits, nil
+}
+
+// ErrCursor: the search is to go on where no answer has ended.
+var ErrCursor = errors.New("not the cursor of an earlier answer")
 
 type journal struct {
 	line        ledger.LineKey
@@ -124,8 +228,15 @@ func Undo(r Reader, height uint64, network crypto.Hash) ([]ledger.Write, error) 
 	}
 	for key := range slices.Chunk(firsts, entryKeyBytes) {
 		end := slices.Concat(key[:entryKeyBytes-8], binary.BigEndian.AppendUint64(nil, 1<<64-1), []byte{0})
-		err := r.Range(key, end, false, func(key, _ []byte) error {
+		err := r.Range(key, end, false, func(key, value []byte) error {
 			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
+			entry, err := ledger.DecodeEntry(append([]byte(nil), value...))
+			if err != nil {
+				return fmt.Errorf("%w: rebuild the index", err)
+			}
+			for _, k := range searchKeys(key, entry) {
+				rows = append(rows, ledger.Write{Key: k})
+			}
 			return nil
 		})
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 // memory is a Reader over rows in a map.
@@ -91,6 +92,85 @@ func TestRowsAndBack(t *testing.T) {
 			t.Errorf("entries from %d, at most %d: %q, %v", c.from, c.limit, got, err)
 		}
 	}
+}
+
+// TestSearchRows: movements are found by what they carry, in pages, and a block that is undone leaves nothing behind.
+func TestSearchRows(t *testing.T) {
+	m := memory{}
+	asset := ledger.AssetID{2}
+	a, b := ledger.LineKey{Account: crypto.Address{1}, Asset: asset}, ledger.LineKey{Account: crypto.Address{9}, Asset: asset}
+	reference, hold := ledger.Reference{5}, crypto.Hash{6}
+	numbers := map[ledger.LineKey]uint64{}
+	entry := func(k ledger.LineKey, e ledger.Entry) ledger.LineEntry {
+		numbers[k]++
+		e.Number = numbers[k]
+		return ledger.LineEntry{Line: k, Number: e.Number, Encoded: e.Encode(), Noted: e.Noted()}
+	}
+	block := func(height uint64, entries ...ledger.Entry) {
+		var both []ledger.LineEntry
+		for _, e := range entries {
+			e.Height = height
+			debit, credit := e, e
+			credit.Credit = true
+			both = append(both, entry(a, debit), entry(b, credit))
+		}
+		m.apply(Rows(height, nil, nil, nil, both))
+	}
+	block(3, ledger.Entry{Kind: ledger.EntryTransfer, Amount: ledger.Units(1), Reference: reference, Code: 7}, ledger.Entry{Kind: ledger.EntryTransfer, Amount: ledger.Units(2)})
+	before := len(m)
+	block(300, ledger.Entry{Kind: ledger.EntryHold, Amount: ledger.Units(3), Reference: reference, Code: 7, Hold: hold},
+		ledger.Entry{Kind: ledger.EntryClawback, Amount: ledger.Units(4), Code: 8}, ledger.Entry{Kind: ledger.EntryPost, Amount: ledger.Units(5), Reference: reference, Code: 7, Hold: hold},
+		ledger.Entry{Kind: ledger.EntryRefund, Amount: ledger.Units(6), Hold: hold})
+	find := func(s query.Search) (found []uint64) {
+		t.Helper()
+		for {
+			hits, err := Search(m, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(hits.Entries) > int(s.Limit) {
+				t.Fatalf("%d hits, at most %d", len(hits.Entries), s.Limit)
+			}
+			for _, h := range hits.Entries {
+				e, err := ledger.DecodeEntry(h.Encoded)
+				if err != nil || e.Number != h.Number {
+					t.Fatalf("entry %d: %+v, %v", h.Number, e, err)
+				}
+				n, _ := e.Amount.Uint64()
+				found = append(found, n)
+			}
+			if s.After = hits.Next; s.After == nil {
+				return found
+			}
+		}
+	}
+	check := func(when string, s query.Search, want ...uint64) {
+		t.Helper()
+		for _, limit := range []uint32{1, 2, 100} {
+			if s.Limit = limit; !slices.Equal(find(s), want) {
+				t.Errorf("%s: %+v finds %v, want %v", when, s, find(s), want)
+			}
+		}
+	}
+	check("both", query.Search{By: query.ByReference, Reference: reference}, 1, 3)
+	check("both", query.Search{By: query.ByReference, Reference: ledger.Reference{4}})
+	check("both", query.Search{By: query.ByHold, Hold: hold}, 3, 5)
+	check("both", query.Search{By: query.ByCode, Account: a.Account, Code: 7}, 1, 3)
+	check("both", query.Search{By: query.ByCode, Account: b.Account, Code: 8}, 4)
+	check("both", query.Search{By: query.ByCode, Account: crypto.Address{2}, Code: 7})
+	if _, err := Search(m, query.Search{By: query.ByHold, Hold: hold, Limit: 1, After: []byte{1}}); !errors.Is(err, ErrCursor) {
+		t.Errorf("a cursor that is none: %v", err)
+	}
+	undo, err := Undo(m, 300, crypto.Hash{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.apply(undo)
+	if len(m) != before {
+		t.Errorf("%d rows after the undo, %d before the block", len(m), before)
+	}
+	check("undone", query.Search{By: query.ByReference, Reference: reference}, 1)
+	check("undone", query.Search{By: query.ByHold, Hold: hold})
 }
 
 // TestOversized: bytes that are too long for the store's rows are left out, and nothing is proven from their block.

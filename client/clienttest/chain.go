@@ -27,6 +27,7 @@ import (
 	"github.com/cometbft/cometbft/types"
 	"github.com/cometbft/cometbft/version"
 
+	"github.com/pacioli-ledger/pacioli/app/index"
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -346,7 +347,7 @@ func (c *Chain) Block() {
 		j := journal{e.Line, e.Incarnation}
 		c.entries[j] = append(c.entries[j], e.Encoded)
 	}
-	if _, err := c.store.Stage(uint64(h.Height), writes, nil, nil); err != nil {
+	if _, err := c.store.Stage(uint64(h.Height), writes, index.Rows(uint64(h.Height), nil, nil, nil, entries), nil); err != nil {
 		panic(err)
 	}
 	if err := c.store.Commit(); err != nil {

@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	rpctypes "github.com/cometbft/cometbft/rpc/jsonrpc/types"
 	"github.com/cometbft/cometbft/types"
 
+	"github.com/pacioli-ledger/pacioli/app/index"
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -272,6 +274,46 @@ func (c *Chain) query(r *abci.RequestQuery) *abci.ResponseQuery {
 		all := c.entries[journal{line, incarnation}]
 		start := min(from-1, uint64(len(all)))
 		answer.Value = query.EncodeEntries(all[start:min(start+uint64(limit), uint64(len(all)))])
+	case query.PathSimulate:
+		tx, err := ledger.Decode(r.Data)
+		if err != nil {
+			return refuse(query.Malformed, err.Error())
+		}
+		s, err := query.Simulate(view, ledger.Header{Height: view.Height(), UnixMillis: uint64(c.blocks[len(c.blocks)-1].light.Time.UnixMilli())}, tx)
+		if err != nil {
+			return refuse(query.Failed, err.Error())
+		}
+		answer.Value = s.Encode()
+	case query.PathLines, query.PathGrants:
+		start, end, ok := query.KeyRange(r.Path, r.Data)
+		if !ok {
+			return refuse(query.Malformed, "not a question for keys")
+		}
+		var keys [][]byte
+		if err := view.Range(start, end, func(key, _ []byte) error {
+			if len(keys) < query.MaxKeys {
+				keys = append(keys, bytes.Clone(key))
+			}
+			return nil
+		}); err != nil {
+			return refuse(query.Failed, err.Error())
+		}
+		answer.Value = query.EncodeKeys(keys)
+	case query.PathSearch:
+		s, ok := query.ParseSearch(r.Data)
+		if !ok {
+			return refuse(query.Malformed, "not a question for a search")
+		}
+		if s.Limit == 0 || s.Limit > query.MaxHits {
+			s.Limit = query.MaxHits
+		}
+		found := c.store.Index()
+		defer found.Close()
+		hits, err := index.Search(found, s)
+		if err != nil {
+			return refuse(query.Malformed, err.Error())
+		}
+		answer.Value = hits.Encode()
 	default:
 		return refuse(query.Malformed, "unknown path "+r.Path)
 	}

@@ -109,7 +109,7 @@ its address is the policy's hash. What it sends is written to a file (--out), an
   pacioli pay --from board --to bob 10 PAC --sequence --out 1.tx`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	account.AddCommand(c.accountShow(), c.accountRotate(), c.accountPolicy(), c.accountSetPolicy(), c.accountRecover(), c.accountAdd(), c.accountList(), c.accountRemove())
+	account.AddCommand(c.accountShow(), c.accountRotate(), c.accountPolicy(), c.accountSetPolicy(), c.accountRecover(), c.accountAdd(), c.accountList(), c.accountRemove(), c.accountOptIn(), c.accountClose())
 	return account
 }
 

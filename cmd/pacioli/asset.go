@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ type assetFlags struct {
 	from, maxSupply, metadata string
 	keys                      []string
 	scale                     uint32
+	controls                  []string
 }
 
 func (a *assetFlags) add(cmd *cobra.Command) {
@@ -27,6 +29,7 @@ func (a *assetFlags) add(cmd *cobra.Command) {
 	f.Uint32Var(&a.scale, "scale", 2, "decimals, 0 to 18, fixed for ever")
 	f.StringVar(&a.maxSupply, "max-supply", "", "the most that may ever be issued, in decimals")
 	f.StringVar(&a.metadata, "metadata-sha256", "", "SHA-256 of a document about the asset, in hex")
+	f.StringSliceVar(&a.controls, "control", nil, "what the issuer can do to holders: "+strings.Join(controls, ", ")+"; they can be given up later, and never added")
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagRequired("max-supply")
 }
@@ -46,6 +49,9 @@ func (a assetFlags) operation(code string) (*ledger.CreateAsset, error) {
 		return nil, usage("--max-supply: want more than 0")
 	}
 	op := &ledger.CreateAsset{Code: code, Scale: a.scale, MaxSupply: supply}
+	if op.Controls, err = bitsOf[ledger.Controls]("--control", a.controls, controls); err != nil {
+		return nil, err
+	}
 	if a.metadata != "" {
 		if op.MetadataHash, err = hex.DecodeString(a.metadata); err != nil || len(op.MetadataHash) != 32 {
 			return nil, usage("--metadata-sha256 %q: want 64 hex digits", a.metadata)
@@ -56,12 +62,14 @@ func (a assetFlags) operation(code string) (*ledger.CreateAsset, error) {
 
 func (c *cli) assetCommand() *cobra.Command {
 	asset := &cobra.Command{
-		Use: "asset", Short: "Create and show assets", Args: cobra.NoArgs, Example: "  pacioli asset show PAC",
-		Long: `Create and show assets. There is no command to issue: a payment from the issuer's account issues new units, up to the
+		Use: "asset", Short: "Create and show assets, and do what an issuer can", Args: cobra.NoArgs, Example: "  pacioli asset show PAC",
+		Long: `Create and show assets, and do what an issuer can: authorise, freeze, limit, take back. What it can do is chosen when the
+asset is created, with --control, and only ever given up. There is no command to issue: a payment from the issuer's account issues new units, up to the
 maximum supply, and a payment to it takes them back.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	asset.AddCommand(c.assetCreate(), c.assetShow())
+	asset.AddCommand(c.assetCreate(), c.assetShow(), c.assetSet(), c.assetAuthorise(), c.assetDeauthorise(), c.assetFreeze("freeze"), c.assetFreeze("unfreeze"),
+		c.assetLimit(), c.assetClawback())
 	return asset
 }
 
@@ -70,8 +78,8 @@ func (c *cli) assetCreate() *cobra.Command {
 	var s sendFlags
 	cmd := &cobra.Command{
 		Use: "create CODE --from KEY --max-supply X", Short: "Create an asset, with nothing issued yet", Args: args("CODE"),
-		Long: `Create an asset. Its code is unique on the ledger, and scale and maximum supply never change. Nothing is issued yet:
-pay from the issuer to issue.
+		Long: `Create an asset. Its code is unique on the ledger, its scale never changes, and its maximum supply is never raised. Nothing is issued
+yet: pay from the issuer to issue. --control says what the issuer can do to those who hold it.
 
 JSON: as pacioli pay.`,
 		Example: "  pacioli asset create EUR --from bank --scale 2 --max-supply 1000000000\n  pacioli pay --from bank --to alice 100 EUR",
@@ -109,7 +117,13 @@ type assetResult struct {
 	MaxSupply string         `json:"max_supply"`
 	Supply    string         `json:"supply"` // issued and not taken back
 	Metadata  string         `json:"metadata_sha256,omitempty"`
-	Height    uint64         `json:"height"` // of the proven state
+	Controls  []string       `json:"controls"`
+	Frozen    string         `json:"frozen,omitempty"` // in, out or both: of all lines
+	Credit    string         `json:"credit_granted"`   // how far lines may be overdrawn, together
+	Issuable  string         `json:"issuable"`         // of the maximum supply, without what is granted as credit
+	Can       []string       `json:"issuer_can"`
+	Cannot    []string       `json:"issuer_cannot"` // for ever
+	Height    uint64         `json:"height"`        // of the proven state
 	Time      string         `json:"time"`
 }
 
@@ -118,7 +132,11 @@ const readTimeout = 30 * time.Second
 
 func (c *cli) assetShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show CODE", Short: "Show an asset and its supply, proven", Args: args("CODE"), Example: "  pacioli asset show PAC",
+		Use: "show CODE", Short: "Show an asset, its supply and what its issuer can still do, proven", Args: args("CODE"), Example: "  pacioli asset show PAC",
+		Long: `Show an asset, its supply, and in words what its issuer can still do to those who hold it, and what it never can. Proven.
+
+JSON: code, asset_id, issuer, scale, max_supply, supply, metadata_sha256, controls, frozen, credit_granted, issuable, issuer_can,
+issuer_cannot, height, time.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.online(cmd.Context(), sendFlags{timeout: readTimeout}, func(ctx context.Context, b provenBooks) error {
 				id, asset, err := b.assetByCode(ctx, args[0])
@@ -134,12 +152,27 @@ func (c *cli) assetShow() *cobra.Command {
 				if !issued {
 					supply = ledger.Amount{}
 				}
-				r := assetResult{asset.Code, hex.EncodeToString(id[:]), asset.Issuer, asset.Scale, asset.MaxSupply.Format(asset.Scale),
-					supply.Format(asset.Scale), hex.EncodeToString(asset.MetadataHash), line.Height, line.Time.UTC().Format(time.RFC3339Nano)}
+				issuable := line.Value.Spendable(asset, ledger.LineKey{Account: asset.Issuer, Asset: id}).Format(asset.Scale)
+				r := assetResult{Code: asset.Code, ID: hex.EncodeToString(id[:]), Issuer: asset.Issuer, Scale: asset.Scale, MaxSupply: asset.MaxSupply.Format(asset.Scale),
+					Supply: supply.Format(asset.Scale), Metadata: hex.EncodeToString(asset.MetadataHash), Controls: namesOf(asset.Controls, controls),
+					Frozen: sidesOf(asset.Frozen), Credit: asset.Credit.Format(asset.Scale), Issuable: issuable, Height: line.Height, Time: line.Time.UTC().Format(time.RFC3339Nano)}
+				r.Can, r.Cannot = powers(asset, issuable)
 				return c.print(r, func(w io.Writer) {
 					fmt.Fprintf(w, "asset\t%s, %d decimals\nissuer\t%s\nsupply\t%s of at most %s\n", r.Code, r.Scale, named(r.Issuer, c.names()[r.Issuer]), r.Supply, r.MaxSupply)
 					if r.Metadata != "" {
 						fmt.Fprintf(w, "metadata\tsha256 %s\n", r.Metadata)
+					}
+					if r.Frozen != "" {
+						fmt.Fprintf(w, "frozen\t%s, all lines\n", r.Frozen)
+					}
+					if !asset.Credit.IsZero() {
+						fmt.Fprintf(w, "credit\t%s granted to lines, within the maximum supply\n", r.Credit)
+					}
+					for _, text := range r.Can {
+						fmt.Fprintf(w, "issuer can\t%s\n", text)
+					}
+					for _, text := range r.Cannot {
+						fmt.Fprintf(w, "issuer cannot\t%s\n", text)
 					}
 					fmt.Fprintf(w, "proven\tat height %d\n", r.Height)
 				})

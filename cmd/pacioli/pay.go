@@ -11,8 +11,43 @@ import (
 
 // paymentFlags say what a payment is.
 type paymentFlags struct {
-	from, to, memo, reference string
-	keys                      []string
+	from, to, granter string
+	keys              []string
+	noteFlags
+}
+
+// noteFlags are what every movement of an amount can carry, and how its amount is found.
+type noteFlags struct {
+	memo, reference, balancing string
+	code                       uint32
+}
+
+func (n *noteFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&n.memo, "memo", "", "text of at most 256 bytes, which everybody can read")
+	f.StringVar(&n.reference, "reference", "", "your own 128-bit id, as 32 hex digits or a UUID: pacioli tx find --reference")
+	f.Uint32Var(&n.code, "code", 0, "your own kind of payment, 1 to 65535: pacioli tx find --code")
+	f.StringVar(&n.balancing, "balancing", "", "AMOUNT is then the most: debit, at most what is available; credit, at most what the other side owes; both")
+}
+
+// read returns what the flags say.
+func (n *noteFlags) read() (reference ledger.Reference, balancing ledger.Balancing, err error) {
+	if n.code > 65535 {
+		return reference, 0, usage("--code %d: want 1 to 65535", n.code)
+	}
+	switch n.balancing {
+	case "":
+	case "debit":
+		balancing = ledger.BalancingDebit
+	case "credit":
+		balancing = ledger.BalancingCredit
+	case "both":
+		balancing = ledger.BalancingDebit | ledger.BalancingCredit
+	default:
+		return reference, 0, usage("--balancing %q: want debit, credit or both", n.balancing)
+	}
+	reference, err = id128("--reference", n.reference)
+	return reference, balancing, err
 }
 
 func (p *paymentFlags) add(cmd *cobra.Command) {
@@ -20,8 +55,8 @@ func (p *paymentFlags) add(cmd *cobra.Command) {
 	f.StringVar(&p.from, "from", "", "account that pays: a key of this home, or an address")
 	keyFlag(f, &p.keys)
 	f.StringVar(&p.to, "to", "", "key of this home, or address, that is paid")
-	f.StringVar(&p.memo, "memo", "", "text of at most 256 bytes, which everybody can read")
-	f.StringVar(&p.reference, "reference", "", "your own 128-bit id, as 32 hex digits or a UUID")
+	f.StringVar(&p.granter, "granter", "", "account whose money it is, under a grant to the one that pays: see pacioli pull")
+	p.noteFlags.add(cmd)
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagRequired("to")
 }
@@ -32,12 +67,17 @@ func (c *cli) transfer(ctx context.Context, b books, p paymentFlags, amount, cod
 	if err != nil {
 		return from, nil, err
 	}
-	t := &ledger.Transfer{Memo: p.memo}
+	t := &ledger.Transfer{Memo: p.memo, Code: p.code}
 	if t.To, err = c.account("--to", p.to); err != nil {
 		return from, nil, err
 	}
-	if t.Reference, err = id128("--reference", p.reference); err != nil {
+	if t.Reference, t.Balancing, err = p.read(); err != nil {
 		return from, nil, err
+	}
+	if p.granter != "" {
+		if t.Granter, err = c.account("--granter", p.granter); err != nil {
+			return from, nil, err
+		}
 	}
 	var asset ledger.Asset
 	if t.Asset, asset, err = b.assetByCode(ctx, code); err != nil {
@@ -75,7 +115,11 @@ an error. Only when an earlier attempt is proven to be dead (its time is over an
 made anew. The nonce is derived from the id and the payer's address, and so is the reference, unless one is given. --nonce is
 the same with a nonce of your own. Without both a random one is used, and an unfinished payment stays in HOME/outbox as well.
 
-JSON: outcome, id, code, code_name, height, index, proof_height, time, fee, fee_asset, valid_until, signers, operations.`,
+With --balancing AMOUNT is the most: "--balancing debit 1000000 EUR" pays out what is there, and the result says how much it was.
+With --dry-run nothing is sent: it shows what would happen now, and what would be left.
+
+JSON: outcome, id, code, code_name, height, index, proof_height, time, fee, fee_asset, deposit, valid_until, signers, operations,
+results; with --dry-run as docs/CLI.md says.`,
 		Example: `  pacioli pay --from alice --to bob 12.50 EUR --memo "invoice 7"
   pacioli pay --from alice --to bob 12.50 EUR --id invoice-2026-117`,
 		RunE: func(cmd *cobra.Command, args []string) error {

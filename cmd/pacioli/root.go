@@ -62,7 +62,8 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 	f.StringVar(&c.trust, "trust", "", "HEIGHT:HASH of a header that somebody trusted has told you, instead of genesis")
 	f.StringVar(&c.chainID, "chain-id", "", "chain id, needed with --trust when there is no genesis file")
 	f.StringVar(&c.passphraseFile, "passphrase-file", "", "file whose first line is the passphrase of the keys")
-	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.payBatchCommand(), c.balanceCommand(), c.statementCommand(), c.auditCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
+	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.payBatchCommand(), c.exchangeCommand(), c.holdCommand(), c.escrowCommand(), c.scheduleCommand(), c.lockCommand(),
+		c.grantCommand(), c.pullCommand(), c.lineCommand(), c.feesCommand(), c.balanceCommand(), c.statementCommand(), c.auditCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
 		c.upCommand(), c.downCommand(), c.initCommand(), c.startCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.fsckCommand(),
 		c.rollbackCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand())
 	c.complete(root)
@@ -71,8 +72,8 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 
 // complete makes the shell propose this home's keys wherever a key is wanted, and the two ways of output.
 func (c *cli) complete(cmd *cobra.Command) {
-	keys := func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(given) > 0 && strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") || c.settings(cmd) != nil {
+	keys := func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if c.settings(cmd) != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var names []string
@@ -85,14 +86,32 @@ func (c *cli) complete(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		c.complete(sub)
 	}
-	for _, flag := range []string{"from", "to", "key", "sponsor", "fee-granter", "recovery", "for"} {
+	for _, flag := range []string{"from", "to", "key", "with", "by", "arbiter", "granter", "account", "sponsor", "fee-granter", "recovery", "for"} {
 		if cmd.Flags().Lookup(flag) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
 		}
 	}
-	fresh := cmd.Name() == "new" || cmd.Name() == "recover" // these want a name that is free
-	if strings.HasPrefix(cmd.Use, cmd.Name()+" NAME") && !fresh && cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = keys
+	// What its line of use calls them says what the arguments are.
+	wanted := strings.Fields(cmd.Use)[1:]
+	fresh := cmd.Name() == "new" || cmd.Name() == "recover" || cmd.CommandPath() == "pacioli asset create" // these want a name that is free
+	if strings.Contains(cmd.Use, " NAME") || strings.Contains(cmd.Use, " GRANTE") || strings.Contains(cmd.Use, " CODE") {
+		if !fresh && cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 {
+			cmd.ValidArgsFunction = func(cmd *cobra.Command, given []string, text string) ([]string, cobra.ShellCompDirective) {
+				which := ""
+				if len(given) < len(wanted) {
+					which = strings.Trim(wanted[len(given)], "[].")
+				}
+				switch which {
+				case "NAME|ADDRESS", "NAME", "GRANTEE", "GRANTER":
+					return keys(cmd, given, text)
+				case "CODE":
+					if c.settings(cmd) == nil {
+						return c.seenCodes(), cobra.ShellCompDirectiveNoFileComp
+					}
+				}
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+		}
 	}
 	if cmd.PersistentFlags().Lookup("output") != nil {
 		_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))

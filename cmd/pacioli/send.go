@@ -35,6 +35,7 @@ type sendFlags struct {
 	sponsor, feeGranter string
 	maxFee, maxDeposit  string // decimals of the fee asset
 	out                 string // file to write instead of sending
+	dryRun              bool   // simulate instead of sending
 
 	noWait  bool
 	timeout time.Duration
@@ -53,6 +54,7 @@ func (s *sendFlags) add(cmd *cobra.Command) {
 func (s *sendFlags) addPaying(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.out, "out", "", "write the transaction, unsigned, to this file instead of sending it: tx sign, tx merge and tx broadcast go on")
+	f.BoolVar(&s.dryRun, "dry-run", false, "send nothing: show what it would do now, by one node's word, which is no promise; the exit code is the one it would end with")
 	f.StringVar(&s.sponsor, "sponsor", "", "account that pays the fee and deposits instead, and signs too")
 	f.StringVar(&s.feeGranter, "fee-granter", "", "account that pays the fee and deposits under a grant for fees to the first signer")
 	f.StringVar(&s.maxFee, "max-fee", "", "most that the fee may be, in decimals of the fee asset (default: what it costs now, or twice that where fees adapt)")
@@ -76,6 +78,8 @@ func (s sendFlags) check() error {
 		return usage("--timeout %s: want more than 0", s.timeout)
 	case s.sponsor != "" && s.feeGranter != "":
 		return usage("--sponsor and --fee-granter exclude each other")
+	case s.dryRun && (s.out != "" || s.noWait):
+		return usage("--dry-run sends and writes nothing, so --out and --no-wait say nothing")
 	case s.out != "" && s.noWait:
 		return usage("--out sends nothing, so --no-wait says nothing")
 	}
@@ -121,6 +125,13 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 	in, sponsor, err := c.intent(ctx, b, r)
 	if err != nil {
 		return err
+	}
+	if r.send.dryRun {
+		built, err := b.Build(ctx, in)
+		if err != nil {
+			return err
+		}
+		return c.rehearse(ctx, b, built.Draft)
 	}
 	if r.send.out != "" {
 		built, err := b.Build(ctx, in)

@@ -43,7 +43,7 @@ build with --sequence.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	build.AddCommand(c.txBuildPay(), c.txBuildAsset())
-	tx.AddCommand(c.txShow(), build, c.txSign(), c.txMerge(), c.txSponsor(), c.txBundle(), c.txBroadcast(), c.txInspect())
+	tx.AddCommand(c.txShow(), build, c.txSign(), c.txMerge(), c.txSponsor(), c.txBundle(), c.txBroadcast(), c.rehearsing(c.txInspect()), c.txFind())
 	return tx
 }
 

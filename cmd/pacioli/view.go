@@ -42,6 +42,7 @@ type operationView struct {
 	Policy     []keyView       `json:"policy,omitempty"`
 	Threshold  uint32          `json:"threshold,omitempty"`
 	guardView
+	operationDetail
 }
 
 // bodyView is a transaction's body as results show it, always decoded from the bytes themselves.
@@ -105,6 +106,7 @@ func (c *cli) view(ctx context.Context, b books, network ledger.Network, id cryp
 				o.guardView = newGuardView(p)
 			}
 		}
+		o.detail(op, names, asset)
 		v.Operations = append(v.Operations, o)
 	}
 	return v
@@ -127,7 +129,13 @@ func (o operationView) line(names map[crypto.Address]string) string {
 		if o.AmountBase != "" {
 			what = o.AmountBase + " base units of asset " + o.AssetID
 		}
+		if len(o.Balancing) > 0 {
+			what = "at most " + what
+		}
 		text := fmt.Sprintf("%s pays %s to %s", by, what, named(*o.To, o.ToName))
+		if o.Granter != nil {
+			text += " from " + named(*o.Granter, o.GranterName)
+		}
 		if o.Memo != "" {
 			text += fmt.Sprintf(", memo %q", o.Memo)
 		}
@@ -146,6 +154,9 @@ func (o operationView) line(names map[crypto.Address]string) string {
 			text += ", recovered by " + by
 		}
 		return text
+	}
+	if o.sentence != "" {
+		return by + " " + o.sentence
 	}
 	return o.Kind
 }
@@ -166,6 +177,8 @@ type txResult struct {
 	ValidUntil  string          `json:"valid_until,omitempty"`
 	Signers     []signerView    `json:"signers"`
 	Operations  []operationView `json:"operations"`
+	Deposit     string          `json:"deposit,omitempty"` // for new rows, paid back when they go
+	Results     []resultView    `json:"results,omitempty"` // one per operation
 	Proof       *proofView      `json:"proof,omitempty"`
 }
 
@@ -205,10 +218,10 @@ func (c *cli) show(ctx context.Context, b books, f client.Final, steps *proofVie
 	v := c.view(ctx, b, b.network(), f.ID, f.Tx.Body)
 	r := txResult{Outcome: client.OutcomeOf(f, nil).String(), ID: f.ID, Code: uint32(f.Receipt.Code), CodeName: f.Receipt.Code.String(),
 		Height: f.Height, Index: &f.Index, ProofHeight: f.ProofHeight, Time: f.Time.UTC().Format(time.RFC3339Nano), Fee: f.Receipt.Fee.String(),
-		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations, Proof: steps}
+		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt), Proof: steps}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
-			r.Fee, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), a.Code
+			r.Fee, r.Deposit, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), f.Receipt.Deposit.Format(a.Scale), a.Code
 		}
 	}
 	var failure error
@@ -233,6 +246,10 @@ func (r txResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s\t%s\n", r.Outcome, r.ID)
 	for _, o := range r.Operations {
 		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
+	}
+	resultLines(w, r.Results, r.Operations)
+	if strings.Trim(r.Deposit, "0.") != "" {
+		fmt.Fprintf(w, "deposit\t%s\n", strings.TrimSpace(r.Deposit+" "+r.FeeAsset))
 	}
 	if r.Height == 0 {
 		return

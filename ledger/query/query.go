@@ -9,6 +9,9 @@
 //	/account            data: address. An [Account].
 //	/entries            data: [EntriesData]. Journal entries: {repeated bytes entries = 1}.
 //	/network            the network's row, without proof.
+//	/simulate           data: a transaction, whose signatures are taken to be good. A [Simulation].
+//	/lines, /grants     data: see [KeyRange]. The keys of an account's lines, of the grants that it has given: {repeated bytes keys = 1}.
+//	/search             data: a [Search]. [Hits] of the node's index.
 //	/trees              no data. The roots of all trees at a height: proof.EncodeRoots. Height as above, with proof.
 //	/tree/<tree>        data: [TreeData]. A proof.Subtree at a height: a node of the tree with all or the top of what is below it.
 package query
@@ -49,7 +52,8 @@ const (
 	Failed    uint32 = 5 // the node could not answer; its log says why
 )
 
-// MaxData bounds the data of a question in bytes; the longest is [EntriesData] with 68.
+// MaxData bounds the data of a question in bytes, but of /simulate, which takes a whole transaction; the longest is a
+// [Search] with 167.
 const MaxData = 1 << 10
 
 // maxTreePath bounds the steps of a path down a tree: an AVL tree of 2^44 leaves is at most 64 high.
