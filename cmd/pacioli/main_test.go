@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -126,21 +127,15 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("bob's balance of %s is not 2.50:\n%s", asset, ts.ReadFile("stdout"))
 				}
 			},
-			// people NAME...: makes ed25519 keys whose passphrase takes no time.
-			"people": func(ts *testscript.TestScript, _ bool, args []string) {
-				keys, err := keystore.Open(filepath.Join(ts.Getenv("PACIOLI_HOME"), "keys"), keystore.WithCost(keystore.CheapCost))
-				ts.Check(err)
-				for _, name := range args {
-					_, _, err := keys.Create(name, keystore.Spec{Kind: "ed25519"}, "none")
-					ts.Check(err)
-				}
-			},
-			// cheap NAME SCHEME: a new key whose file opens quickly.
+			// cheap NAME[:SCHEME]...: makes keys whose passphrase takes no time.
 			"cheap": func(ts *testscript.TestScript, _ bool, args []string) {
 				keys, err := keystore.Open(filepath.Join(ts.Getenv("PACIOLI_HOME"), "keys"), keystore.WithCost(keystore.CheapCost))
 				ts.Check(err)
-				_, _, err = keys.Create(args[0], keystore.Spec{Kind: args[1]}, "none")
-				ts.Check(err)
+				for _, arg := range args {
+					name, scheme, _ := strings.Cut(arg, ":")
+					_, _, err := keys.Create(name, keystore.Spec{Kind: cmp.Or(scheme, "ed25519")}, "none")
+					ts.Check(err)
+				}
 			},
 			// lose on|off: the node takes transactions and loses them.
 			"lose": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -86,7 +86,7 @@ func (c *cli) complete(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		c.complete(sub)
 	}
-	for _, flag := range []string{"from", "to", "key", "sponsor", "fee-granter", "recovery", "for", "with", "by", "arbiter", "granter", "account"} {
+	for _, flag := range []string{"from", "to", "key", "with", "by", "arbiter", "granter", "account", "sponsor", "fee-granter", "recovery", "for"} {
 		if cmd.Flags().Lookup(flag) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
 		}

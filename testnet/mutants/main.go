@@ -39,8 +39,8 @@ type mutant struct {
 	name  string
 	what  string
 	tests [][]string // arguments of go test
-	file  string // that it changes, from the root of the module
-	patch string // path
+	file  string     // that it changes, from the root of the module
+	patch string     // path
 }
 
 func run(only string, list bool) error {
