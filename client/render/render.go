@@ -1,5 +1,5 @@
 // Package render says in words what a transaction is, for the person who is about to sign it. The text is the same for the
-// same bytes on every machine that knows the same assets, but for the names of a local address book, which [Fingerprint]
+// same bytes on every machine, but for the names of a local address book and the assets that it knows, which [Fingerprint]
 // leaves out: two signers who compare fingerprints have read the same.
 //
 // Whatever is in the body is in the text. What this package cannot say is an error and must not be signed: a kind of
@@ -56,12 +56,13 @@ func Text(body []byte, c Context) (string, error) {
 	return p.text.String(), nil
 }
 
-// Fingerprint is a short name of what Text says, without the names of the address book: the first 32 hex digits, in groups of
-// four, of the SHA-256 of the text. Signers who read it to each other know that they are shown the same transaction in the same
-// words; with half as many digits, somebody could prepare two transactions with one fingerprint in an hour. It differs where
-// one of them has proof of an asset and the other has not.
+// Fingerprint is a short name of what Text says, without what a machine adds of its own, which is the names of the address
+// book and the codes and decimals of assets: the first 32 hex digits, in groups of four, of the SHA-256 of that text. Signers
+// who read it to each other know that they are shown the same transaction in the same words, also when one of them is
+// offline and has proof of no asset. With half as many digits, somebody could prepare two transactions with one fingerprint
+// in an hour.
 func Fingerprint(body []byte, c Context) (string, error) {
-	c.Names = nil
+	c.Names, c.Assets = nil, nil
 	text, err := Text(body, c)
 	if err != nil {
 		return "", err

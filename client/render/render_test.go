@@ -338,7 +338,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// Names are local: they change the text and not the fingerprint. What is known of an asset changes both.
+// Names and what is known of assets are local: they change the text and not the fingerprint.
 func TestFingerprint(t *testing.T) {
 	w := newWorld(t)
 	body := w.body(w.operations()[0])
@@ -350,8 +350,15 @@ func TestFingerprint(t *testing.T) {
 		t.Error("the fingerprint depends on names")
 	}
 	other.Assets = nil
-	if print(other) == print(w.context) {
-		t.Error("the fingerprint does not depend on what amounts are shown as")
+	if print(other) != print(w.context) {
+		t.Error("the fingerprint depends on what is known of assets")
+	}
+	if said, _ := render.Text(b, other); said == text(t, body, w.context) {
+		t.Error("the text does not depend on what is known of assets")
+	}
+	body.MaxFee = ledger.Units(7)
+	if again, _ := render.Fingerprint(body.Encode(), w.context); again == print(w.context) {
+		t.Error("the fingerprint does not depend on the fee")
 	}
 	if want := 32 + 7; len(print(other)) != want {
 		t.Errorf("fingerprint %q", print(other))
