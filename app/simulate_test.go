@@ -131,7 +131,7 @@ func TestSimulationIsExact(t *testing.T) {
 	}
 	s.ops(ledger.OK, c, &ledger.PostHold{Hold: hold(), Amount: ledger.Units(20)})
 	s.ops(ledger.OK, d, &ledger.VoidHold{Hold: hold()})
-	s.ops(ledger.HoldNotPermitted, c, &ledger.VoidHold{Hold: hold()})
+	s.ops(ledger.HoldNotPermitted, e, &ledger.VoidHold{Hold: hold()})
 
 	s.ops(ledger.OK, d, &ledger.OpenLine{Asset: gbp, Ceiling: units(9)})
 	s.ops(ledger.LineFrozen, d, &ledger.CloseLine{Asset: gbp, To: d.address})

@@ -394,7 +394,9 @@ func (l *Load) sign(p plan) ([]byte, error) {
 		signer.Policy = policy.Encode()
 	}
 	accounts := []client.SigningAccount{{Policy: policy}}
-	body, err := client.WithFee(l.params, l.rate, ledger.Body{Signers: []ledger.Signer{signer}, ValidUntil: p.key.until, Operations: p.operations}, accounts)
+	planned := ledger.Body{Signers: []ledger.Signer{signer}, ValidUntil: p.key.until, Operations: p.operations}
+	planned.MaxDeposit = client.DepositCeiling(l.params, planned)
+	body, err := client.WithFee(l.params, l.rate, planned, accounts)
 	if err != nil {
 		return nil, err
 	}
