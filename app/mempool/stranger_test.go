@@ -10,6 +10,83 @@ import (
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
+// TestAGranteeDoesNotHoldTheGrantersMoney: neither by what never runs, nor by what the grant forbids, nor by what was sent
+// before the granter's own transaction.
+func TestAGranteeDoesNotHoldTheGrantersMoney(t *testing.T) {
+	n := newNet(t, 4, nil)
+	a, b, receiver, d := n.people[0], n.people[1], n.people[2], n.people[3]
+	want := func(code ledger.Code, raw []byte) {
+		t.Helper()
+		v := n.pool.Check(context.Background(), raw)
+		if v.Code != code || v.Retry != (code >= Busy) {
+			t.Fatalf("%s %v: %s; want %s", v.Code, v.Retry, v.Message, code)
+		}
+		n.reserved()
+	}
+	claimed := func(p *person) (sum ledger.Amount) {
+		n.pool.mu.Lock()
+		defer n.pool.mu.Unlock()
+		if p := n.pool.waiting.purses[purseKey{account: p.Address}]; p != nil {
+			sum = p.claimed
+		}
+		return sum
+	}
+	set := func(p *person, kind ledger.Kind, to crypto.Address) *ledger.SetGrant {
+		g := &ledger.SetGrant{Grantee: p.Address, For: kind, Total: ledger.Units(1 << 60), Until: ledger.MaxUnixSeconds, To: to}
+		if kind != ledger.KindFees {
+			g.Asset = n.asset
+		}
+		return g
+	}
+	revoke := &ledger.RevokeGrant{Grantee: b.Address, For: ledger.KindTransfer, Asset: n.asset}
+	spend := func(to *person) *ledger.Transfer {
+		return &ledger.Transfer{To: to.Address, Asset: n.asset, Amount: ledger.Units(1 << 60), Granter: a.Address}
+	}
+	want(ledger.OK, n.single(a, 1, 5000, set(b, ledger.KindTransfer, receiver.Address), set(d, ledger.KindFees, crypto.Address{})))
+	n.commit(n.pool.Propose(everything))
+
+	// What never runs is not kept.
+	want(OutOfTurn, n.single(b, 2, 2000, spend(receiver)))
+	feeGranted := ledger.Body{Signers: []ledger.Signer{{Address: d.Address, Sequence: 2, Policy: d.policy}}, MaxFee: ledger.Units(2000),
+		FeeGranter: a.Address, Operations: []ledger.Operation{n.transfer(receiver, 1)}}
+	want(OutOfTurn, n.signed(feeGranted, []*person{d}, nil, nil))
+	// What the grant forbids claims nothing of the granter.
+	want(ledger.OK, n.single(b, 2, 2000, spend(d)))
+	if got := claimed(a); !got.IsZero() {
+		t.Fatalf("%s are reserved for a receiver that the grant does not pay", got)
+	}
+	// What follows another goes with it.
+	first := n.single(d, 1, 2000, n.transfer(receiver, 1))
+	want(ledger.OK, first)
+	want(ledger.OK, n.signed(feeGranted, []*person{d}, nil, nil))
+	if claimed(a).IsZero() {
+		t.Fatal("nothing is reserved for a fee that a grant pays")
+	}
+	n.pool.Refused(n.decode(first).Hash(), ledger.Expired)
+	n.reserved()
+	if got := claimed(a); !got.IsZero() {
+		t.Fatalf("%s are still reserved for what has lost its predecessor", got)
+	}
+	// The owner's own comes before what waits under its grant, but only with its signature.
+	ready := n.single(b, 1, 2000, spend(receiver))
+	want(ledger.OK, ready)
+	forged := n.single(a, 2, 2000, revoke)
+	forged[len(forged)-1] ^= 1
+	want(ledger.SignatureInvalid, forged)
+	if n.pool.TxOf(ready) == nil {
+		t.Fatal("a forged transaction of the granter evicts")
+	}
+	want(ledger.OK, n.single(a, 2, 2000, revoke))
+	if n.pool.TxOf(ready) != nil {
+		t.Fatal("what holds all of the granter's money still waits")
+	}
+	n.commit(n.pool.Propose(everything))
+	if n.state[string(ledger.GrantRow(ledger.GrantKey{Granter: a.Address, Grantee: b.Address, Kind: ledger.KindTransfer, Asset: n.asset}))] != nil {
+		t.Fatal("the grant is not revoked")
+	}
+	n.reserved()
+}
+
 // TestNoWorkForAForgedPayer: 30 kB with 256 good signatures of strangers, and a rich account named as the sponsor whose
 // signature comes last and is forged, cost one verification.
 func TestNoWorkForAForgedPayer(t *testing.T) {
