@@ -435,8 +435,9 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 		return nil
 	}
 	key, moves := EvidenceLine(&tx.Body, p)
-	if !moves && p.FeeBase == 0 && p.FeePerByte == 0 && p.FeePerOperation == 0 {
-		return errors.New("transactions are free here, and this one moves nothing, so no journal names it")
+	if !moves {
+		// The fee would do, were it certain who has paid it: whoever likes can have sponsored the transaction.
+		return errors.New("this transaction moves nothing, so no journal tells for certain")
 	}
 	if !moves && tx.Sponsor != nil {
 		key.Account, from = tx.Sponsor.Address, Mark{} // the mark is of the line that would have paid without it
@@ -445,8 +446,16 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if err != nil {
 		return err
 	}
-	if line.Value.Incarnation != from.Incarnation {
-		return fmt.Errorf("the line of %s was closed since, and its journal with it", key.Account)
+	closed := line.Value.Incarnation != from.Incarnation
+	if !line.Present { // then it may have been there, have paid, and have been closed
+		account, err := c.Account(ctx, key.Account, height)
+		if err != nil {
+			return err
+		}
+		closed = account.Value.ClosedLines != 0
+	}
+	if closed {
+		return fmt.Errorf("the line of %s may have been closed since, and its journal with it", key.Account)
 	}
 	journal, err := c.Journal(ctx, key, from, line.Value, nil)
 	if err != nil {
