@@ -499,6 +499,17 @@ func EvidenceLine(b *ledger.Body, p ledger.Parameters) (key ledger.LineKey, move
 // Send submits a transaction and settles it: the way to pay. It may be called again with the same bytes, also by another
 // process after a crash; the original receipt comes back. See [OutcomeOf] for what its results mean.
 func (c *Client) Send(ctx context.Context, raw []byte, from Mark) (Final, error) {
+	return c.send(ctx, raw, from, false)
+}
+
+// SendAgain is Send for bytes that may have been sent before, by this program or another. Then no refusal tells that they
+// did not take effect: an account whose policy has changed since is refused for that before anybody looks for the
+// transaction. So a refusal is *Unknown here, unless the transaction is proven to be dead.
+func (c *Client) SendAgain(ctx context.Context, raw []byte, from Mark) (Final, error) {
+	return c.send(ctx, raw, from, true)
+}
+
+func (c *Client) send(ctx context.Context, raw []byte, from Mark, again bool) (Final, error) {
 	submission, err := c.Submit(ctx, raw)
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		// An earlier call may have brought it into a block already.
@@ -507,7 +518,9 @@ func (c *Client) Send(ctx context.Context, raw []byte, from Mark) (Final, error)
 		}
 		switch refusal.Code {
 		case ledger.Expired, ledger.NonceUsed, ledger.SequenceUsed:
-			// What an earlier call may have sent is refused like this too, and a node's "not found" proves nothing.
+			again = true // what an earlier call has sent is refused like this
+		}
+		if again { // and a node's "not found" proves nothing
 			tx, decodeErr := ledger.Decode(raw)
 			if decodeErr != nil {
 				return Final{}, decodeErr
