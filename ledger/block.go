@@ -271,6 +271,13 @@ func (b *Block) payable(tx *Tx, a admitted) Code {
 		return FeeAboveMaximum
 	}
 	charge := a.fee.mustAdd(a.registrations) // below 2^80
+	if tx.Sponsor != nil && a.registrations.Cmp(maxDeposit) < 0 {
+		// A sponsor without the means for the deposits could make others' transactions fail.
+		var ok bool
+		if charge, ok = a.fee.Add(maxDeposit); !ok {
+			return FeeUnpayable
+		}
+	}
 	if !charge.IsZero() {
 		collector := LineKey{b.params.FeeCollector, b.params.FeeAsset}
 		receiving, _ := b.state.lines.get(collector)

@@ -361,7 +361,11 @@ func (x *examination) account(c *candidate) error {
 	for range strangers {
 		registrations = plus(registrations, ledger.Units(x.params.DepositAccount))
 	}
-	pays := draw{key: purseKey{account: tx.Payer()}, need: need{payer: true, least: registrations, most: tx.Deposits(*x.params, strangers)}}
+	most := tx.Deposits(*x.params, strangers)
+	if s := tx.Sponsor; s != nil && registrations.Cmp(s.MaxDeposit) < 0 { // which the ledger wants it to have
+		registrations, most = s.MaxDeposit, s.MaxDeposit
+	}
+	pays := draw{key: purseKey{account: tx.Payer()}, need: need{payer: true, least: registrations, most: most}}
 	if grant, ok := tx.FeeGrant(); ok {
 		budget := pays
 		budget.key = purseKey{grant: grant}
