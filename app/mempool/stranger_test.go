@@ -92,7 +92,7 @@ func TestAGranteeDoesNotHoldTheGrantersMoney(t *testing.T) {
 func TestNoWorkForAForgedPayer(t *testing.T) {
 	n := newNet(t, 2, nil)
 	rich := n.people[0]
-	body := ledger.Body{MaxDeposit: ledger.Units(1 << 40), MaxFee: ledger.Units(1 << 40)}
+	var body ledger.Body
 	var keys [][]crypto.PrivateKey
 	for s := range 16 {
 		byPublic := map[string]crypto.PrivateKey{}
@@ -129,7 +129,7 @@ func TestNoWorkForAForgedPayer(t *testing.T) {
 			witnesses = append(witnesses, ledger.Witness{Signer: uint32(s), Key: uint32(k), Signature: signature})
 		}
 	}
-	sponsor := &ledger.Sponsor{Address: rich.Address, MaxFee: ledger.Units(1 << 30), MaxDeposit: ledger.Units(1 << 40), Policy: rich.policy}
+	sponsor := &ledger.Sponsor{Address: rich.Address, MaxFee: ledger.Units(1 << 28), MaxDeposit: ledger.Units(1 << 29), Policy: rich.policy}
 	ask := func(last []byte) (ledger.Code, uint64) {
 		before := n.cache.Counters().Verified
 		v := n.pool.Check(context.Background(), ledger.Assemble(encoded, append(witnesses[:256:256], ledger.Witness{Signer: 16, Signature: last}), sponsor))
