@@ -52,7 +52,9 @@ All rows are checked before anything is sent, and their sum, with fees and depos
 by transactions of up to --per-transaction rows. A transaction that fails is split, so that a row that cannot be paid stops no
 other. What became of each row stands in FILE.result.csv when the command ends: id, status, tx, operation (its place in the
 transaction), height, code, fee (its share), fee_asset. status is paid, failed (proven to have had no effect; the next run tries
-again), unknown (may have been paid, or may yet be) or unsent. Two homes do not know of each other: pay a file from one.
+again), unknown (may have been paid, or may yet be) or unsent. Two homes do not know of each other: pay a file from one. Ids are
+remembered in HOME/batches and HOME/outbox: back them up. While an account has no payment there, every row is looked for on the
+ledger first by its derived reference, but a node could hide it.
 
 Exit codes: 0 all paid, 4 some are unknown: run it again, 3 some failed, 1 some were not sent.
 
