@@ -510,7 +510,8 @@ func (r *run) settle(j job) {
 	if err != nil {
 		r.stop(err)
 	}
-	if e.Outcome == failed && len(j.attempt.ids) == 1 {
+	// One that was adopted may have failed long ago: its row is tried again at once.
+	if e.Outcome == failed && len(j.attempt.ids) == 1 && !j.attempt.adopted {
 		for _, i := range own {
 			r.rows[i].done = true
 		}

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -70,7 +71,8 @@ type attempt struct {
 	ids []string
 	end *end // nil: not known
 
-	unsent bool // it was never handed to a node
+	unsent  bool // it was never handed to a node
+	adopted bool // in this run, from elsewhere
 }
 
 // end is the proven end of a transaction.
@@ -428,10 +430,10 @@ func (j *Journal) adopt(row Row) error {
 	if err != nil || e == nil {
 		return err
 	}
-	if field := differs(e.Transfer, row.Transfer); field != "" {
+	if field := Differs(e.Transfer, row.Transfer); field != "" {
 		return fmt.Errorf("line %d: %s", row.Line, changed(row.ID, field, e.Transaction.ID))
 	}
-	return j.append(&attempt{tx: e.Transaction, ids: []string{row.ID}}, []ledger.Transfer{row.Transfer})
+	return j.append(&attempt{tx: e.Transaction, ids: []string{row.ID}, adopted: true}, []ledger.Transfer{row.Transfer})
 }
 
 // finish notes durably how a transaction ended.
@@ -450,7 +452,7 @@ func changed(id, field string, tx crypto.Hash) string {
 func (j *Journal) Check(rows []Row) (problems Problems, err error) {
 	for _, row := range rows {
 		if p := j.payments[row.ID]; p != nil {
-			if field := differs(p.transfer, row.Transfer); field != "" {
+			if field := Differs(p.transfer, row.Transfer); field != "" {
 				problems = append(problems, Problem{row.Line, changed(row.ID, field, p.attempts[len(p.attempts)-1].tx.ID)})
 			}
 			continue
@@ -460,7 +462,7 @@ func (j *Journal) Check(rows []Row) (problems Problems, err error) {
 			return nil, err
 		}
 		if e != nil {
-			if field := differs(e.Transfer, row.Transfer); field != "" {
+			if field := Differs(e.Transfer, row.Transfer); field != "" {
 				problems = append(problems, Problem{row.Line, changed(row.ID, field, e.Transaction.ID)})
 			}
 		}
@@ -468,29 +470,103 @@ func (j *Journal) Check(rows []Row) (problems Problems, err error) {
 	return problems, nil
 }
 
-// Claim is for whoever pays a single payment by its id outside of a batch. It tells whether a batch has begun to pay it,
-// and keeps all batches from beginning until release is called: before that, what earlier looks at must be on the disk.
-func Claim(dir string, network crypto.Hash, account crypto.Address, id string) (begun bool, release func(), err error) {
+// Begun is a payment that a batch has begun: its latest transaction and how that ended.
+type Begun struct {
+	Transfer ledger.Transfer
+	Tx       crypto.Hash
+	Ended    bool // its end is proven
+	Paid     bool // it took effect
+}
+
+// Claim is for whoever pays a single payment by its id outside of a batch. It tells whether a batch has begun to pay it, nil
+// when none has, and keeps all batches from beginning until release is called: before that, what earlier looks at must be on
+// the disk.
+func Claim(dir string, network crypto.Hash, account crypto.Address, id string) (begun *Begun, release func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return false, nil, fmt.Errorf("making the folder of journals: %w", err)
+		return nil, nil, fmt.Errorf("making the folder of journals: %w", err)
 	}
 	path := base(dir, network, account) + ".journal"
 	claim, err := locked(path+".claim", syscall.LOCK_EX)
 	if err != nil {
-		return false, nil, err
+		return nil, nil, err
 	}
 	release = func() { _ = claim.Close() }
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		release()
-		return false, nil, fmt.Errorf("reading the journal: %w", err)
+		return nil, nil, fmt.Errorf("reading the journal: %w", err)
 	}
 	j := &Journal{path: path, network: network, account: account}
 	if _, _, err := j.replay(content); err != nil {
 		release()
-		return false, nil, err
+		return nil, nil, err
 	}
-	return j.payments[id] != nil, release, nil
+	if p := j.payments[id]; p != nil {
+		a := p.attempts[len(p.attempts)-1]
+		begun = &Begun{Transfer: p.transfer, Tx: a.tx.ID, Ended: a.end != nil, Paid: a.end != nil && a.end.Outcome == committed}
+	}
+	return begun, release, nil
+}
+
+// New tells whether the journal remembers nothing.
+func (j *Journal) New() bool { return len(j.payments) == 0 }
+
+// Recalled is a payment that the ledger has and a new journal does not.
+type Recalled struct {
+	Row       Row
+	Final     client.Final // proven, and committed
+	Operation int          // that made the payment
+	Transfer  ledger.Transfer
+}
+
+// Recall takes payments of the ledger into a new journal, all or, after a crash, none of them. With other details than their
+// rows' they are problems, and nothing is taken.
+func (j *Journal) Recall(list []Recalled) (Problems, error) {
+	if !j.New() {
+		return nil, errors.New("the journal has payments already")
+	}
+	var problems Problems
+	for _, r := range list {
+		if field := Differs(r.Transfer, r.Row.Transfer); field != "" {
+			problems = append(problems, Problem{r.Row.Line, changed(r.Row.ID, field, r.Final.ID)})
+		}
+	}
+	if problems != nil || len(list) == 0 {
+		return problems, nil
+	}
+	known := map[crypto.Hash][]ledger.Transfer{}
+	for _, r := range list {
+		a := j.attempts[r.Final.ID]
+		if a == nil {
+			n := len(r.Final.Tx.Body.Operations)
+			receipt := r.Final.Receipt
+			// The places of operations whose ids are not known stay empty: no payment has that id.
+			a = &attempt{tx: Transaction{ID: r.Final.ID}, ids: make([]string, n), end: &end{Outcome: committed, Height: r.Final.Height, Fee: receipt.Fee}}
+			j.attempts[r.Final.ID], j.order = a, append(j.order, a)
+			known[r.Final.ID] = make([]ledger.Transfer, n)
+		}
+		a.ids[r.Operation], known[r.Final.ID][r.Operation] = r.Row.ID, r.Row.Transfer
+	}
+	slices.SortStableFunc(j.order, func(a, b *attempt) int { return cmp.Compare(a.end.Height, b.end.Height) })
+	order := j.order
+	j.order = nil
+	for _, a := range order {
+		j.enter(a, known[a.tx.ID])
+	}
+	return nil, j.replace()
+}
+
+// replace rewrites the open journal.
+func (j *Journal) replace() error {
+	err := j.rewrite()
+	if err == nil {
+		_ = j.file.Close()
+		j.file, err = os.OpenFile(j.path, os.O_RDWR, 0o600)
+	}
+	if err != nil {
+		j.broken = err
+	}
+	return err
 }
 
 // open returns the attempts without a known end that pay one of these ids.

@@ -221,8 +221,8 @@ func ReadRows(file io.Reader, from crypto.Address, look Lookup) ([]Row, Problems
 	return rows, problems, nil
 }
 
-// differs names the first detail in which two transfers differ; "" when they are the same.
-func differs(a, b ledger.Transfer) string {
+// Differs names the first detail in which two transfers differ; "" when they are the same.
+func Differs(a, b ledger.Transfer) string {
 	switch {
 	case a.To != b.To:
 		return "receiver"

@@ -236,7 +236,10 @@ func (c *cli) keysRecover() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "recover NAME", Short: "Make a key from its 24 words", Args: args("NAME"),
 		Long: `Make a key from its 24 words, which are read from standard input. Scheme and account must be those of old, or another
-account comes out: compare the address.`,
+account comes out: compare the address.
+
+The words do not bring back which payment ids were paid: that is remembered in HOME/outbox and HOME/batches. Bring these from a
+backup before you pay by id again; without them pay --id and the first pay-batch ask the nodes, which could hide a payment.`,
 		Example: "  pacioli keys recover alice < words.txt",
 		RunE: func(_ *cobra.Command, args []string) error {
 			store, err := c.keys()

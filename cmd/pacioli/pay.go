@@ -111,12 +111,14 @@ A payment from the asset's issuer issues new units, one to the issuer takes them
 
 With --id, any text that names the payment, it is idempotent: it is kept in HOME/outbox before it is sent, and the same
 command again sends the same bytes, which take effect once, and shows the original receipt. Other details under a used id are
-an error. Only when an earlier attempt is proven to be dead (its time is over and the payer's journal does not have it) is it
-made anew. The nonce is derived from the id and the payer's address, and so is the reference, unless one is given. --nonce is
+an error; who pays the fee is none of them, the bytes go on as they were signed. Only when an earlier attempt is proven to have
+had no effect (its time is over and the payer's journal does not have it, or it failed in a block) is it made anew. Ids are
+remembered in HOME/outbox and HOME/batches: back them up. A home without that memory asks the nodes by the derived reference
+whether the id was paid, but a node could hide it. The nonce is derived from the id and the payer's address, and so is the reference, unless one is given. --nonce is
 the same with a nonce of your own. Without both a random one is used, and an unfinished payment stays in HOME/outbox as well.
 
 With --balancing AMOUNT is the most: "--balancing debit 1000000 EUR" pays out what is there, and the result says how much it was.
-With --dry-run nothing is sent: it shows what would happen now, and what would be left.
+With --dry-run nothing is sent: it shows what would happen now, and what would be left; under an id that was paid, the receipt.
 
 JSON: outcome, id, code, code_name, height, index, proof_height, time, fee, fee_asset, deposit, valid_until, signers, operations,
 results; with --dry-run as docs/CLI.md says.`,

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +52,9 @@ All rows are checked before anything is sent, and their sum, with fees and depos
 by transactions of up to --per-transaction rows. A transaction that fails is split, so that a row that cannot be paid stops no
 other. What became of each row stands in FILE.result.csv when the command ends: id, status, tx, operation (its place in the
 transaction), height, code, fee (its share), fee_asset. status is paid, failed (proven to have had no effect; the next run tries
-again), unknown (may have been paid, or may yet be) or unsent. Two homes do not know of each other: pay a file from one.
+again), unknown (may have been paid, or may yet be) or unsent. Two homes do not know of each other: pay a file from one. Ids are
+remembered in HOME/batches and HOME/outbox: back them up. While an account has no payment there, every row is looked for on the
+ledger first by its derived reference, but a node could hide it.
 
 Exit codes: 0 all paid, 4 some are unknown: run it again, 3 some failed, 1 some were not sent.
 
@@ -179,6 +183,11 @@ func (c *cli) payBatch(ctx context.Context, file string, f batchFlags) error {
 	if err != nil {
 		return err
 	}
+	if journal.New() && len(problems) == 0 && len(changed) == 0 {
+		if changed, err = c.recallRows(ctx, b, from, journal, rows); err != nil {
+			return hinted(fmt.Errorf("asking which rows were paid before: %w", err), "nothing was sent; run it again")
+		}
+	}
 	if problems = append(problems, changed...).Sorted(); len(problems) > 0 {
 		return &problem{err: fmt.Errorf("%s: %w", file, problems), name: "batch_rows", hint: "mend the file and run it again"}
 	}
@@ -227,6 +236,70 @@ func (c *cli) batchRows(ctx context.Context, b provenBooks, from crypto.Address,
 		},
 	})
 	return rows, problems, err
+}
+
+// recallRows asks the ledger for every row that nothing here remembers, and takes what was paid into a new journal: so a
+// home that was made from keys alone does not pay again what the one before has paid.
+func (c *cli) recallRows(ctx context.Context, b provenBooks, from payer, journal *batch.Journal, rows []batch.Row) (batch.Problems, error) {
+	const workers, every = 8, 5 * time.Second
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		mu       sync.Mutex
+		wait     sync.WaitGroup
+		next     int
+		said     = time.Now()
+		recalled []batch.Recalled
+		failure  error
+	)
+	ask := func(row batch.Row) (*batch.Recalled, error) {
+		if e, err := c.begun(b, from, row.ID); err != nil || e != nil {
+			return nil, err // the outbox remembers it
+		}
+		f, transfer, err := c.onLedger(ctx, b, from.address, row.ID)
+		if err != nil || f == nil {
+			return nil, err
+		}
+		return &batch.Recalled{Row: row, Final: *f.Final, Operation: int(f.Entry.Operation), Transfer: transfer}, nil
+	}
+	for range workers {
+		wait.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				if c.output != "json" && time.Since(said) >= every && i < len(rows) {
+					said = time.Now()
+					c.say("asked the ledger for %d of %d rows, which this home does not remember", i, len(rows))
+				}
+				stop := failure != nil || i >= len(rows)
+				mu.Unlock()
+				if stop {
+					return
+				}
+				r, err := ask(rows[i])
+				mu.Lock()
+				if err != nil && failure == nil {
+					failure = err
+					cancel()
+				}
+				if r != nil {
+					recalled = append(recalled, *r)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	if failure != nil {
+		return nil, failure
+	}
+	slices.SortFunc(recalled, func(x, y batch.Recalled) int { return cmp.Compare(x.Row.Line, y.Row.Line) })
+	problems, err := journal.Recall(recalled)
+	if err == nil && problems == nil && len(recalled) > 0 {
+		c.say("%d of %d rows were paid before, which this home had no memory of", len(recalled), len(rows))
+	}
+	return problems, err
 }
 
 // begun finds a payment that `pay --id` has begun, in the outbox.

@@ -107,7 +107,7 @@ func TestPayBatchKilled(t *testing.T) {
 		t.Errorf("seed %d: %d payments, want %d", seed, len(paid), rows)
 	}
 	var home = &cli{home: filepath.Join(dir, "home")}
-	if begun, release, err := batch.Claim(home.batches(), c.NetworkID().ID, alice.Address, "row 7"); err != nil || !begun {
+	if begun, release, err := batch.Claim(home.batches(), c.NetworkID().ID, alice.Address, "row 7"); err != nil || begun == nil {
 		t.Errorf("the journal does not know row 7: %v", err)
 	} else {
 		release()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -22,6 +23,7 @@ import (
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 // sendFlags are those of every command that sends a transaction: how it is protected from replay, who pays for it and at
@@ -126,8 +128,18 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 	if err != nil {
 		return err
 	}
+	nonce := *in.Nonce
+	idempotent := r.send.nonce != "" || r.send.id != ""
+	path := c.outboxFile(nonce)
+	var earlier *client.Draft
 	if r.send.dryRun {
-		built, err := b.Build(ctx, in)
+		if idempotent {
+			var done bool
+			if earlier, done, err = c.rehearseAgain(ctx, b, r, nonce, path); done || err != nil {
+				return err
+			}
+		}
+		built, err := buildAnew(ctx, b, in, earlier)
 		if err != nil {
 			return err
 		}
@@ -140,9 +152,6 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 		}
 		return c.writeDraft(ctx, b, built.Draft, r.send.out)
 	}
-	nonce := *in.Nonce
-	idempotent := r.send.nonce != "" || r.send.id != ""
-	path := c.outboxFile(nonce)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("making the outbox: %w", err)
 	}
@@ -164,23 +173,24 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 		}
 	}
 	if idempotent {
-		earlier, err := c.outbox(path)
-		if err != nil {
+		if earlier, err = c.outbox(path); err != nil {
 			return err
 		}
 		if earlier != nil {
 			if err := c.same(earlier, b.network(), r, nonce); err != nil {
 				return err
 			}
-			c.say("sending transaction %s again", earlier.ID())
-			err := c.deliver(ctx, b, earlier, r.send)
-			if _, dead := errors.AsType[*client.Dead](err); !dead {
+		}
+		if done, err := c.recall(ctx, b, r, earlier); done || err != nil {
+			return err
+		}
+		if earlier != nil {
+			if again, err := c.sendAgain(ctx, b, earlier, in, r.send); !again {
 				return err
 			}
-			c.say("the earlier attempt did not take effect and never will: making it anew")
 		}
 	}
-	built, err := b.Build(ctx, in)
+	built, err := buildAnew(ctx, b, in, earlier)
 	if err != nil {
 		return err
 	}
@@ -221,6 +231,22 @@ func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
 		}
 	}
 	return err
+}
+
+// buildAnew makes a transaction, after an earlier attempt that is proven to have had no effect; nil: there was none. One
+// that failed has used its nonce up, for its valid_until: under the same nonce each needs another one.
+func buildAnew(ctx context.Context, b provenBooks, in client.Intent, earlier *client.Draft) (*client.Built, error) {
+	built, err := b.Build(ctx, in)
+	if err != nil || earlier == nil {
+		return built, err
+	}
+	// Attempts that follow fast on each other have pushed it ahead a little.
+	const near = 60 // seconds
+	if last, now := earlier.Body().ValidUntil, built.Body().ValidUntil; last >= now && last-now < near {
+		in.ValidFor = cmp.Or(in.ValidFor, client.DefaultValidFor) + time.Duration(last-now+1)*time.Second
+		return b.Build(ctx, in)
+	}
+	return built, nil
 }
 
 // intent is what a request says to the client, and the sponsor, nil when there is none. Its nonce is set also where
@@ -309,10 +335,174 @@ func (c *cli) writeOnce(path string, content []byte, network crypto.Hash, from c
 		return err
 	}
 	defer release()
-	if begun {
-		return &problem{err: fmt.Errorf("the id %q is being paid, or was paid, by pacioli pay-batch", id), name: "id_reused", hint: "run pay-batch with its file again: it shows what became of it"}
+	if begun != nil {
+		return inBatch(id)
 	}
 	return writeFile(path, content)
+}
+
+// inBatch is the error for an id that batches go on with: they do not look into the outbox any more.
+func inBatch(id string) error {
+	return &problem{err: fmt.Errorf("the id %q is being paid, or was paid, by pacioli pay-batch", id), name: "id_reused",
+		hint: "run pay-batch with its file again: it shows what became of it, and goes on with it"}
+}
+
+// recall finds a payment by its id where the outbox does not have its end: in the memory of batches, and, when nothing here
+// remembers it, on the ledger. done: it was paid, and is shown.
+func (c *cli) recall(ctx context.Context, b provenBooks, r request, earlier *client.Draft) (done bool, err error) {
+	id := r.send.id
+	if id == "" {
+		return false, nil
+	}
+	from := r.signers[0].address
+	wanted, ok := r.operations[0].(*ledger.Transfer)
+	if !ok || len(r.operations) != 1 {
+		return false, nil
+	}
+	differs := func(tx crypto.Hash, field string) error {
+		return &problem{err: fmt.Errorf("the id %q was used for another transaction, %s, with another %s", id, tx, field), name: "id_reused",
+			hint: "pacioli tx show " + tx.String() + "; another payment needs another id"}
+	}
+	begun, release, err := batch.Claim(c.batches(), b.network().ID, from, id)
+	if err != nil {
+		return false, err
+	}
+	release()
+	switch {
+	case begun != nil:
+		if field := batch.Differs(begun.Transfer, *wanted); field != "" {
+			return false, differs(begun.Tx, field)
+		}
+		if earlier != nil && earlier.ID() == begun.Tx && (begun.Paid || !begun.Ended) {
+			return false, nil // the outbox has the very bytes
+		}
+		if !begun.Paid {
+			return false, inBatch(id)
+		}
+		f, found, err := b.Find(ctx, begun.Tx)
+		if err != nil {
+			return false, err
+		}
+		if !found {
+			return false, hinted(fmt.Errorf("the id %q was paid by pacioli pay-batch in transaction %s, and no node shows it now", id, begun.Tx),
+				"nothing was sent; ask a node that keeps all blocks: pacioli tx show %s", begun.Tx)
+		}
+		c.say("paid already, by pacioli pay-batch, in transaction %s", begun.Tx)
+		return true, c.finish(ctx, b, f)
+	case earlier != nil:
+		return false, nil
+	}
+	f, t, err := c.onLedger(ctx, b, from, id)
+	if err != nil {
+		return false, hinted(fmt.Errorf("asking whether the id %q was paid before: %w", id, err), "nothing was sent; run it again")
+	}
+	if f == nil {
+		return false, nil
+	}
+	if field := batch.Differs(t, *wanted); field != "" {
+		return false, differs(f.Final.ID, field)
+	}
+	c.say("paid already, in transaction %s, which this home had no memory of", f.Final.ID)
+	return true, c.finish(ctx, b, *f.Final)
+}
+
+// onLedger asks the nodes for a payment by the reference that is derived from its id; nil when they show none. What is found
+// is proven; a node could keep it back, so this stands in for a lost memory but does not replace one. Its transfer is
+// returned as if the payer were the only signer.
+func (c *cli) onLedger(ctx context.Context, b provenBooks, from crypto.Address, id string) (*client.Found, ledger.Transfer, error) {
+	payment, err := client.NewPayment(from, id)
+	if err != nil {
+		return nil, ledger.Transfer{}, usage("--id: %w", err)
+	}
+	s := query.Search{By: query.ByReference, Reference: payment.Reference}
+	for {
+		found, next, err := b.Search(ctx, s)
+		if err != nil {
+			return nil, ledger.Transfer{}, err
+		}
+		for _, f := range found {
+			if f.Final == nil || f.Entry.Kind != ledger.EntryTransfer || !f.Proven {
+				continue
+			}
+			body := f.Final.Tx.Body
+			// Anybody can use the reference; the payer's own signature is what counts.
+			if t, ok := body.Operations[f.Entry.Operation].(*ledger.Transfer); ok && body.Signers[t.From].Address == from {
+				transfer := *t
+				transfer.From = 0
+				return &f, transfer, nil
+			}
+		}
+		if len(next) == 0 || bytes.Equal(next, s.After) {
+			return nil, ledger.Transfer{}, nil
+		}
+		s.After = next
+	}
+}
+
+// sendAgain takes up an earlier attempt. again: it is proven to have had no effect, so that it may be made anew.
+func (c *cli) sendAgain(ctx context.Context, b provenBooks, earlier *client.Draft, in client.Intent, s sendFlags) (again bool, err error) {
+	var sponsor crypto.Address
+	if earlier.Sponsor() != nil {
+		sponsor = earlier.Sponsor().Address
+	}
+	if sponsor != in.Sponsor || earlier.Body().FeeGranter != in.FeeGranter {
+		c.say("the earlier attempt goes on as it was signed, with the one who pays its fee; --sponsor and --fee-granter count only when it is made anew")
+	}
+	var f client.Final
+	found := false
+	if s.noWait {
+		// Once it has failed, a node would only refuse it.
+		if f, found, err = b.Find(ctx, earlier.ID()); err != nil {
+			return false, err
+		}
+	}
+	if !found {
+		c.say("sending transaction %s again", earlier.ID())
+		if s.noWait {
+			return false, c.deliver(ctx, b, earlier, s)
+		}
+		if f, err = c.await(ctx, b, earlier); err != nil {
+			if _, dead := errors.AsType[*client.Dead](err); dead {
+				c.say("the earlier attempt did not take effect and never will: making it anew")
+				return true, nil
+			}
+			return false, err
+		}
+	}
+	if f.Receipt.Code != ledger.OK {
+		c.say("the earlier attempt failed (%s) and cost its fee: making it anew", f.Receipt.Code)
+		return true, nil
+	}
+	return false, c.conclude(ctx, b, f)
+}
+
+// rehearseAgain is --dry-run under an id or a nonce. done: it was used before, and what became of it is shown; else earlier
+// is an attempt that has failed, if there is one.
+func (c *cli) rehearseAgain(ctx context.Context, b provenBooks, r request, nonce [ledger.NonceBytes]byte, path string) (earlier *client.Draft, done bool, err error) {
+	if earlier, err = c.outbox(path); err != nil {
+		return nil, false, err
+	}
+	if earlier != nil {
+		if err := c.same(earlier, b.network(), r, nonce); err != nil {
+			return nil, false, err
+		}
+	}
+	if done, err := c.recall(ctx, b, r, earlier); done || err != nil || earlier == nil {
+		return nil, done, err
+	}
+	f, found, err := b.Find(ctx, earlier.ID())
+	switch {
+	case err != nil:
+		return nil, false, err
+	case !found:
+		return nil, false, &problem{err: fmt.Errorf("transaction %s was made for this already, and no node shows its end", earlier.ID()), code: int(client.Uncertain),
+			name: "unknown", id: earlier.ID().String(), hint: "without --dry-run the same bytes are sent again, which is safe"}
+	case f.Receipt.Code != ledger.OK:
+		c.say("the earlier attempt failed (%s) and cost its fee: without --dry-run it is made anew", f.Receipt.Code)
+		return earlier, false, nil
+	}
+	c.say("sent already, as transaction %s: nothing would be sent", f.ID)
+	return nil, true, c.finish(ctx, b, f)
 }
 
 // lockOutbox keeps two processes that are given one nonce at the same moment from both finding no earlier attempt, and
@@ -481,14 +671,28 @@ func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sen
 		c.say("a node has taken it, which is no promise: pacioli tx show %s", d.ID())
 		return nil
 	}
+	f, err := c.await(ctx, b, d)
+	if err != nil {
+		return err
+	}
+	return c.conclude(ctx, b, f)
+}
+
+// await sends a signed draft and waits for its end.
+func (c *cli) await(ctx context.Context, b provenBooks, d *client.Draft) (client.Final, error) {
+	raw, err := d.Raw()
+	if err != nil {
+		return client.Final{}, hinted(err, "pacioli tx sign adds signatures")
+	}
 	from := client.Mark{}
 	if d.Before != nil {
 		from = *d.Before
 	}
-	f, err := b.Send(ctx, raw, from)
-	if err != nil {
-		return err
-	}
+	return b.Send(ctx, raw, from)
+}
+
+// conclude shows the end of a transaction.
+func (c *cli) conclude(ctx context.Context, b provenBooks, f client.Final) error {
 	// The receipt is proven; showing it must not fail because the time to wait is over.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
