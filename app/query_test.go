@@ -325,7 +325,7 @@ func TestQueryPanics(t *testing.T) {
 	q.app.store = nil
 	res := ask(t, q.app, abci.RequestQuery{Path: query.PathPolicy, Data: make([]byte, 32)})
 	q.app.store = whole
-	if res.Code != query.Failed || q.alarm.rang.Load() != 1 {
+	if res.Code != query.Failed || q.alarm.rang.Load() == 0 { // the pool may meet the missing store as well
 		t.Fatalf("%+v, %d reports", res, q.alarm.rang.Load())
 	}
 }
