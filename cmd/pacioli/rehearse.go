@@ -133,6 +133,7 @@ type simulationResult struct {
 	Fee        string          `json:"fee"`
 	Deposit    string          `json:"deposit"`
 	FeeAsset   string          `json:"fee_asset,omitempty"` // absent: fee and deposit are in base units
+	Payer      *payerView      `json:"payer"`               // of fee and deposit
 	Signers    []signerView    `json:"signers"`
 	Operations []operationView `json:"operations"`
 	Results    []resultView    `json:"results,omitempty"`
@@ -150,7 +151,7 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 	code := s.Receipt.Code
 	v := c.view(ctx, b, b.network(), d.ID(), d.Body())
 	r := simulationResult{Outcome: "would_commit", ID: d.ID(), Code: uint32(code), CodeName: code.String(), Fee: s.Receipt.Fee.String(),
-		Deposit: s.Receipt.Deposit.String(), Signers: v.Signers, Operations: v.Operations, Results: c.results(ctx, b, d.Body(), s.Receipt),
+		Deposit: s.Receipt.Deposit.String(), Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations, Results: c.results(ctx, b, d.Body(), s.Receipt),
 		Balances: []afterView{}, Height: s.Height, Time: time.UnixMilli(int64(s.UnixMillis)).UTC().Format(time.RFC3339Nano)}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
@@ -193,7 +194,7 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 		} else {
 			at := max(s.Receipt.Failed, 1) - 1
 			r.Outcome, p.code, r.FailedAt = "would_fail", int(client.Failed), &at
-			p.err = fmt.Errorf("the transaction would fail with code %d (%s) at operation %d: only its fee would be taken", uint32(code), code, at)
+			p.err = fmt.Errorf("the transaction would fail with code %d (%s) at operation %d: %s would be taken", uint32(code), code, at, taken(r.Fee, r.Deposit, r.FeeAsset))
 		}
 		failure = p
 	}
@@ -218,6 +219,7 @@ func (r simulationResult) text(w io.Writer) {
 		unit = "base units"
 	}
 	fmt.Fprintf(w, "fee\t%s %s\ndeposit\t%s %s\n", r.Fee, unit, r.Deposit, unit)
+	payerLine(w, r.Payer)
 	for _, b := range r.Balances {
 		text := fmt.Sprintf("%s %s", b.Balance, b.Asset)
 		if strings.Trim(b.DebitsPending+b.CreditsPending, "0.") != "" {
