@@ -300,7 +300,8 @@ JSON: as pacioli pay; results[0].amount is what was paid.`,
 					if preimage != "" {
 						op.Preimage, err = c.preimage(preimage, crypto.Hash{})
 					}
-					asset, _ = c.assetOf(ctx, b, op)
+					m, _ := c.movementOf(ctx, b, op)
+					asset = m.asset
 				} else {
 					var hold client.Proven[ledger.Hold]
 					if _, hold, err = c.openHold(ctx, b, args[0]); err != nil {

@@ -52,10 +52,11 @@ func taken(fee, deposit, unit string) string {
 	if unit == "" {
 		unit = "base units"
 	}
-	if strings.Trim(deposit, "0.") == "" {
-		return fmt.Sprintf("only its fee of %s %s", fee, unit)
+	text := fmt.Sprintf("only its fee of %s %s", fee, unit)
+	if strings.Trim(deposit, "0.") != "" {
+		text += fmt.Sprintf(" and a deposit of %s %s for new accounts", deposit, unit)
 	}
-	return fmt.Sprintf("only its fee of %s %s, and the deposit of %s %s for what it wrote of its accounts,", fee, unit, deposit, unit)
+	return text
 }
 
 // operationView is an operation as results show it; its kind says which fields it has. Amounts are in decimals of the
@@ -290,11 +291,10 @@ func (c *cli) show(ctx context.Context, b books, f client.Final, steps *proofVie
 	}
 	var failure error
 	if f.Receipt.Code != ledger.OK {
-		e, _ := ledger.Explain(f.Receipt.Code)
 		at := max(f.Receipt.Failed, 1) - 1
 		r.FailedAt = &at
-		failure = &problem{err: fmt.Errorf("transaction %s is in block %d, and failed with code %d (%s) at operation %d: %s was taken",
-			f.ID, f.Height, uint32(f.Receipt.Code), f.Receipt.Code, at, taken(r.Fee, r.Deposit, r.FeeAsset)), code: int(client.Failed), name: f.Receipt.Code.String(), hint: e.Remedy, id: f.ID.String()}
+		failure = &problem{err: fmt.Errorf("transaction %s is in block %d, and failed with code %d (%s) at operation %d: it took %s",
+			f.ID, f.Height, uint32(f.Receipt.Code), f.Receipt.Code, at, taken(r.Fee, r.Deposit, r.FeeAsset)), code: int(client.Failed), name: f.Receipt.Code.String(), hint: remedy(f.Tx.Body.Operations, at, f.Receipt.Code), id: f.ID.String()}
 	}
 	if err := c.print(r, r.text); err != nil {
 		return err
