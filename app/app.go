@@ -44,7 +44,7 @@ type Options struct {
 	// IdleBlockInterval is how long a proposer waits for a first transaction before it proposes an empty block; 0: it
 	// does not wait. It must stay well below CometBFT's timeout_propose.
 	IdleBlockInterval time.Duration
-	// MaxBlockOperations bounds what this node proposes in one block; 0: 20,000, about a second of execution.
+	// MaxBlockOperations bounds what this node proposes in one block, up to 40,000; 0: 20,000, about a second of execution.
 	MaxBlockOperations int
 
 	Version string
@@ -89,6 +89,15 @@ type genesis struct {
 	outcome ledger.Outcome
 }
 
+const (
+	// defaultBlockOperations is what a node proposes in one block unless its options say otherwise.
+	defaultBlockOperations = 20_000
+	// maxAcceptedOperations is what a node accepts in a proposal, so that no single proposer makes all others execute for
+	// longer than a round takes. It is the same on every node, or votes would split, and generous, so that nobody's own
+	// limit comes near it. A block that is decided is executed whatever its size.
+	maxAcceptedOperations = 2 * defaultBlockOperations
+)
+
 // maxKnown bounds the outcomes that wait for a decision: one per round of a height, and rounds are few. Beyond it the
 // outcome is dropped and FinalizeBlock executes again.
 const maxKnown = 4
@@ -105,7 +114,10 @@ func New(o Options) (*App, error) {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if o.MaxBlockOperations == 0 {
-		o.MaxBlockOperations = 20_000
+		o.MaxBlockOperations = defaultBlockOperations
+	}
+	if o.MaxBlockOperations < 0 || o.MaxBlockOperations > maxAcceptedOperations {
+		return nil, fmt.Errorf("at most %d operations in a proposed block, want 1 to %d: the others reject larger ones", o.MaxBlockOperations, maxAcceptedOperations)
 	}
 	if o.Mempool == (mempool.Config{}) {
 		o.Mempool = mempool.DefaultConfig()

@@ -67,7 +67,20 @@ func (o *outcome) refused() int {
 
 // execute applies a proposal to the committed state, with every signature that is not yet known to be good verified in
 // batches before. It changes nothing.
-func (a *App) execute(p proposal) (*outcome, error) {
+func (a *App) execute(p proposal) (*outcome, error) { return a.executeDecoded(p, a.decode(p.txs)) }
+
+// decode decodes transactions, those that wait in the pool for nothing. It returns nil where bytes are none.
+func (a *App) decode(txs [][]byte) []*ledger.Tx {
+	decoded := make([]*ledger.Tx, len(txs))
+	for i, raw := range txs {
+		if decoded[i] = a.pool.TxOf(raw); decoded[i] == nil {
+			decoded[i], _ = ledger.Decode(raw)
+		}
+	}
+	return decoded
+}
+
+func (a *App) executeDecoded(p proposal, decoded []*ledger.Tx) (*outcome, error) {
 	base, release, err := a.base()
 	if err != nil {
 		return nil, err
@@ -77,12 +90,7 @@ func (a *App) execute(p proposal) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &outcome{proposal: p, decoded: make([]*ledger.Tx, len(p.txs)), receipts: make([]ledger.Receipt, len(p.txs))}
-	for i, raw := range p.txs {
-		if o.decoded[i] = a.pool.TxOf(raw); o.decoded[i] == nil {
-			o.decoded[i], _ = ledger.Decode(raw)
-		}
-	}
+	o := &outcome{proposal: p, decoded: decoded, receipts: make([]ledger.Receipt, len(p.txs))}
 	if err := a.verifyAhead(block, o.decoded); err != nil {
 		return nil, err
 	}
@@ -204,8 +212,9 @@ func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 	return &abci.ResponsePrepareProposal{Txs: p.txs}, nil
 }
 
-// ProcessProposal accepts exactly the blocks that an honest proposer builds: those in which no transaction is refused.
-// What it executes it keeps for FinalizeBlock.
+// ProcessProposal accepts exactly the blocks that an honest proposer builds: those in which no transaction is refused,
+// and which are not far larger than what anybody proposes (maxAcceptedOperations). What it executes it keeps for
+// FinalizeBlock.
 func (a *App) ProcessProposal(_ context.Context, req *abci.RequestProcessProposal) (answer *abci.ResponseProcessProposal, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -216,7 +225,17 @@ func (a *App) ProcessProposal(_ context.Context, req *abci.RequestProcessProposa
 	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior)
 	o := a.lookup(p.key())
 	if o == nil {
-		if o, err = a.execute(p); err != nil {
+		decoded, operations := a.decode(p.txs), 0
+		for _, tx := range decoded {
+			if tx != nil {
+				operations += len(tx.Body.Operations)
+			}
+		}
+		if operations > maxAcceptedOperations {
+			a.log.Warn("reject proposal", "height", req.Height, "proposer", fmt.Sprintf("%X", req.ProposerAddress), "operations", operations, "at_most", maxAcceptedOperations)
+			return &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}, nil
+		}
+		if o, err = a.executeDecoded(p, decoded); err != nil {
 			return nil, err
 		}
 		a.keep(o)

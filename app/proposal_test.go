@@ -83,6 +83,36 @@ func TestOwnProposalsAreAccepted(t *testing.T) {
 	}
 }
 
+// TestOversizedProposals: what is within the limit of operations is accepted, one more is not, nor is it executed; where
+// the others decide such a block, it is executed as any other.
+func TestOversizedProposals(t *testing.T) {
+	w, a, b := started(t)
+	alice, bob := w.actors[1], w.actors[2]
+	batch := make([]ledger.Operation, ledger.MaxOperations)
+	for i := range batch {
+		batch[i] = &ledger.Transfer{To: bob.address, Asset: w.fee, Amount: ledger.Units(1)}
+	}
+	for range maxAcceptedOperations / len(batch) {
+		b.txs = append(b.txs, w.build(order{signers: []*actor{alice}, operations: batch}))
+	}
+	if !accepted(t, a, b) {
+		t.Fatalf("a block of %d operations is rejected", maxAcceptedOperations)
+	}
+	b.txs = append(b.txs, w.transfer(alice, bob.address, 1))
+	if accepted(t, a, b) {
+		t.Fatalf("a block of %d operations is accepted", maxAcceptedOperations+1)
+	}
+	if len(a.known) != 1 {
+		t.Errorf("%d outcomes are kept, want that of the accepted block", len(a.known))
+	}
+	if results := finalize(t, a, b).TxResults; results[len(results)-1].Code != 0 {
+		t.Errorf("the last one of a decided block has the code %d", results[len(results)-1].Code)
+	}
+	if _, err := New(Options{MaxBlockOperations: maxAcceptedOperations + 1}); err == nil || !strings.Contains(err.Error(), "40000") {
+		t.Errorf("a limit that the others reject: %v", err)
+	}
+}
+
 // TestDishonestProposals: one refused transaction in an otherwise good block makes everybody reject it; where such a block
 // is decided nevertheless, the good ones take effect, the others have none, and nothing stops.
 func TestDishonestProposals(t *testing.T) {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -101,6 +102,7 @@ func proveListed[K, T any](ctx context.Context, c *Client, height uint64, accoun
 	decode func([]byte) ([]K, error), row func(K) []byte, prove func(K, uint64) (T, bool, error)) ([]T, error) {
 	return ask(ctx, c, fmt.Sprintf("listing the %s of %s", what, account), func(n *node) ([]T, error) {
 		var rows []T
+		var last []byte // row of the page before: one row named twice would hide another
 		for data, seen := account[:], 0; ; {
 			answer, err := n.query(ctx, path, data, 0, false)
 			if err != nil {
@@ -114,6 +116,9 @@ func proveListed[K, T any](ctx context.Context, c *Client, height uint64, accoun
 			if seen += len(keys); seen > 2*maxListed {
 				return nil, &nodeError{n.name, fmt.Errorf("%w: names more than %d %s", proof.ErrInvalid, 2*maxListed, what)}
 			}
+			if len(keys) > 0 && bytes.Compare(row(keys[0]), last) <= 0 {
+				return nil, &nodeError{n.name, fmt.Errorf("%w: names %s again", proof.ErrInvalid, what)}
+			}
 			for _, k := range keys {
 				r, present, err := prove(k, height)
 				if err != nil {
@@ -126,7 +131,8 @@ func proveListed[K, T any](ctx context.Context, c *Client, height uint64, accoun
 			if len(keys) < query.MaxKeys || uint64(len(rows)) >= want {
 				break
 			}
-			data = row(keys[len(keys)-1])[1:]
+			last = row(keys[len(keys)-1])
+			data = last[1:]
 		}
 		if uint64(len(rows)) != want {
 			return nil, &nodeError{n.name, fmt.Errorf("names %d of the %d %s that %s is proven to have at height %d", len(rows), want, what, account, height)}

@@ -435,8 +435,9 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 		return nil
 	}
 	key, moves := EvidenceLine(&tx.Body, p)
-	if !moves && p.FeeBase == 0 && p.FeePerByte == 0 && p.FeePerOperation == 0 {
-		return errors.New("transactions are free here, and this one moves nothing, so no journal names it")
+	if !moves {
+		// The fee would do, were it certain who has paid it: whoever likes can have sponsored the transaction.
+		return errors.New("this transaction moves nothing, so no journal tells for certain")
 	}
 	if !moves && tx.Sponsor != nil {
 		key.Account, from = tx.Sponsor.Address, Mark{} // the mark is of the line that would have paid without it
@@ -445,8 +446,16 @@ func (c *Client) dead(ctx context.Context, tx *ledger.Tx, from Mark) error {
 	if err != nil {
 		return err
 	}
-	if line.Value.Incarnation != from.Incarnation {
-		return fmt.Errorf("the line of %s was closed since, and its journal with it", key.Account)
+	closed := line.Value.Incarnation != from.Incarnation
+	if !line.Present { // then it may have been there, have paid, and have been closed
+		account, err := c.Account(ctx, key.Account, height)
+		if err != nil {
+			return err
+		}
+		closed = account.Value.ClosedLines != 0
+	}
+	if closed {
+		return fmt.Errorf("the line of %s may have been closed since, and its journal with it", key.Account)
 	}
 	journal, err := c.Journal(ctx, key, from, line.Value, nil)
 	if err != nil {
@@ -490,6 +499,17 @@ func EvidenceLine(b *ledger.Body, p ledger.Parameters) (key ledger.LineKey, move
 // Send submits a transaction and settles it: the way to pay. It may be called again with the same bytes, also by another
 // process after a crash; the original receipt comes back. See [OutcomeOf] for what its results mean.
 func (c *Client) Send(ctx context.Context, raw []byte, from Mark) (Final, error) {
+	return c.send(ctx, raw, from, false)
+}
+
+// SendAgain is Send for bytes that may have been sent before, by this program or another. Then no refusal tells that they
+// did not take effect: an account whose policy has changed since is refused for that before anybody looks for the
+// transaction. So a refusal is *Unknown here, unless the transaction is proven to be dead.
+func (c *Client) SendAgain(ctx context.Context, raw []byte, from Mark) (Final, error) {
+	return c.send(ctx, raw, from, true)
+}
+
+func (c *Client) send(ctx context.Context, raw []byte, from Mark, again bool) (Final, error) {
 	submission, err := c.Submit(ctx, raw)
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		// An earlier call may have brought it into a block already.
@@ -498,7 +518,9 @@ func (c *Client) Send(ctx context.Context, raw []byte, from Mark) (Final, error)
 		}
 		switch refusal.Code {
 		case ledger.Expired, ledger.NonceUsed, ledger.SequenceUsed:
-			// What an earlier call may have sent is refused like this too, and a node's "not found" proves nothing.
+			again = true // what an earlier call has sent is refused like this
+		}
+		if again { // and a node's "not found" proves nothing
 			tx, decodeErr := ledger.Decode(raw)
 			if decodeErr != nil {
 				return Final{}, decodeErr

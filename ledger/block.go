@@ -11,6 +11,7 @@ package ledger
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 )
@@ -31,7 +32,12 @@ type Authorization struct {
 	// Fingerprint covers the transaction's bytes and each signer's policy and policy version. Equal fingerprints have
 	// equal checks, so a verdict may be remembered by it.
 	Fingerprint crypto.Hash
-	Checks      []crypto.Check
+	// Checks are those of the payer's witnesses first, so that a stranger who names a payer without its signature is found
+	// out by the first of them.
+	Checks []crypto.Check
+	// Payer is the number of checks of the witnesses of who answers for the fee: the sponsor, else the first signer, who
+	// pays or whose grant for fees does.
+	Payer int
 }
 
 // Verifier verifies signatures. One implementation verifies, another remembers what was verified when the transaction
@@ -265,6 +271,13 @@ func (b *Block) payable(tx *Tx, a admitted) Code {
 		return FeeAboveMaximum
 	}
 	charge := a.fee.mustAdd(a.registrations) // below 2^80
+	if tx.Sponsor != nil && a.registrations.Cmp(maxDeposit) < 0 {
+		// A sponsor without the means for the deposits could make others' transactions fail.
+		var ok bool
+		if charge, ok = a.fee.Add(maxDeposit); !ok {
+			return FeeUnpayable
+		}
+	}
 	if !charge.IsZero() {
 		collector := LineKey{b.params.FeeCollector, b.params.FeeAsset}
 		receiving, _ := b.state.lines.get(collector)
@@ -373,6 +386,7 @@ func (b *Block) authorization(tx *Tx, parties []signerState) (Authorization, Cod
 			message = sponsorPreimage(b.network.ID, tx.sum, tx.Sponsor, s.account.PolicyVersion)
 		}
 		var weight, lightest uint64
+		first := len(a.Checks)
 		for ; w < len(tx.Witnesses) && int(tx.Witnesses[w].Signer) == i; w++ {
 			witness := tx.Witnesses[w]
 			if int(witness.Key) >= len(s.policy.Keys) {
@@ -385,6 +399,13 @@ func (b *Block) authorization(tx *Tx, parties []signerState) (Authorization, Cod
 				lightest = uint64(key.Weight)
 			}
 			a.Checks = append(a.Checks, crypto.Check{Scheme: key.Scheme, PublicKey: key.Public, Message: message, Signature: witness.Signature})
+		}
+		switch {
+		case i == 0:
+			a.Payer = len(a.Checks)
+		case i == len(tx.Body.Signers): // the sponsor
+			a.Payer = len(a.Checks) - first
+			a.Checks = slices.Concat(a.Checks[first:], a.Checks[:first])
 		}
 		if s.brought != nil {
 			a.Checks = append(a.Checks, registration(s.policy)...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math/big"
 	"math/rand"
 	"testing"
 	"unicode/utf8"
@@ -243,6 +244,10 @@ func txOK(raw []byte) bool {
 	if p := m.Sponsor; p != nil {
 		parties++
 		if len(p.Address) != 32 || !amountOK(p.MaxFee) || !amountOK(p.MaxDeposit) || len(p.Policy) > 0 && !policyOK(p.Policy) {
+			return false
+		}
+		number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
+		if number(p.MaxFee).Cmp(number(b.MaxFee)) < 0 || number(p.MaxDeposit).Cmp(number(b.MaxDeposit)) < 0 {
 			return false
 		}
 		for _, s := range b.Signers {

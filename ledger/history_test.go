@@ -1119,7 +1119,12 @@ func (h *history) compose(steps []step) []byte {
 	switch n := h.below(10); {
 	case n == 0 || poor && n < 4:
 		if who := h.rich(price); !slices.Contains(signers, who) {
-			sponsoring, sponsor = who, &pb.Sponsor{Address: who.address, MaxFee: h.most(), MaxDeposit: h.most()}
+			// The sponsor has to have what it agrees to, and to agree to what the signers do.
+			rows := new(big.Int).SetUint64(p.DepositAccount + 3*p.DepositLine + p.DepositHold + p.DepositGrant).Bytes()
+			sponsoring, sponsor = who, &pb.Sponsor{Address: who.address, MaxFee: h.most(), MaxDeposit: draw(h.draws, rows, rows, rows, h.most())}
+			if !h.oneIn(20) {
+				body.MaxFee, body.MaxDeposit = nil, nil
+			}
 			if h.carries(who) {
 				sponsor.Policy = who.first.raw
 			}

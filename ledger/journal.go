@@ -32,7 +32,7 @@ var entryKinds = [...]string{EntryTransfer: "transfer", EntryFee: "fee", EntryFe
 
 // String returns the kind's name.
 func (k EntryKind) String() string {
-	if k >= 1 && int(k) < len(entryKinds) {
+	if k >= 1 && uint64(k) < uint64(len(entryKinds)) {
 		return entryKinds[k]
 	}
 	return "kind_" + strconv.Itoa(int(k))

@@ -127,20 +127,26 @@ func (s *state) useNonce(validUntil uint64, account crypto.Address, nonce [Nonce
 	s.replay.put(struct{}{}, totals)
 }
 
-// pruneNonces removes every bucket that is not after the block's time. After a pause of the chain it looks at no more
-// seconds than can have a bucket.
+// MaxNoncesPruned bounds the nonces that one block removes; the bucket that reaches it is still removed whole. After a pause
+// of the chain all that were open may be due at once. What waits for a later block is harmless: its transactions are dead.
+const MaxNoncesPruned = MaxNoncesPerSecond
+
+// pruneNonces removes the buckets that are not after the block's time, oldest first, within the block's limits.
 func (s *state) pruneNonces(unixMillis uint64) {
 	totals, began := s.replay.get(struct{}{})
 	now := unixMillis / 1000
 	if now <= totals.PrunedThrough {
 		return
 	}
-	if !began { // genesis: there is no bucket to look for
-		s.replay.put(struct{}{}, replayTotals{PrunedThrough: now})
+	if !began || totals.Open == 0 { // there is no bucket to look for
+		totals.PrunedThrough = now
+		s.replay.put(struct{}{}, totals)
 		return
 	}
-	last := min(now, totals.PrunedThrough+MaxReplayWindowSeconds+1)
-	for second := totals.PrunedThrough + 1; second <= last; second++ {
+	last := min(now, totals.PrunedThrough+MaxReplayWindowSeconds)
+	for pruned := uint32(0); totals.PrunedThrough < last && pruned < MaxNoncesPruned; {
+		totals.PrunedThrough++
+		second := totals.PrunedThrough
 		b, ok := s.buckets.get(second)
 		if !ok {
 			continue
@@ -154,7 +160,7 @@ func (s *state) pruneNonces(unixMillis uint64) {
 		}
 		s.buckets.remove(second)
 		totals.Open -= uint64(b.Count)
+		pruned += b.Count
 	}
-	totals.PrunedThrough = now
 	s.replay.put(struct{}{}, totals)
 }

@@ -341,13 +341,21 @@ func (s *script) build(d *datadriven.TestData) []byte {
 			b.Operations = append(b.Operations, s.operation(d, from, line, len(b.Operations)))
 		}
 	}
+	if hasKey(d, "sponsor") { // who pays agrees to no less than the signers do
+		if !hasKey(d, "max") {
+			b.MaxFee = Amount{}
+		}
+		if !hasKey(d, "deposit") {
+			b.MaxDeposit = Amount{}
+		}
+	}
 	body := b.encode()
 	for i, name := range s.made {
 		s.holds[name] = HoldID(BodyID(s.networkID(), body), uint32(i))
 	}
 	var sponsor *Sponsor
 	if name, ok := one(d, "sponsor"); ok {
-		sponsor = &Sponsor{Address: s.address(name), MaxFee: Units(1e12), MaxDeposit: Units(1e12)}
+		sponsor = &Sponsor{Address: s.address(name), MaxFee: Units(1e12), MaxDeposit: Units(40)}
 		feeAmount("sponsor_max", &sponsor.MaxFee)
 		feeAmount("sponsor_deposit", &sponsor.MaxDeposit)
 		if _, known := s.account(sponsor.Address); !known {

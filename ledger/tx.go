@@ -151,7 +151,7 @@ var operationKinds = [...]struct {
 
 // String returns the kind's name, which is its field's name in the .proto.
 func (k Kind) String() string {
-	if k >= 1 && int(k) < len(operationKinds) {
+	if k >= 1 && uint64(k) < uint64(len(operationKinds)) {
 		return operationKinds[k].name
 	}
 	return "unknown"
@@ -296,6 +296,13 @@ func (s *Sponsor) validate(b *Body) error {
 		if signer.Address == s.Address {
 			return canonical.Errorf("address", "%s signs the transaction itself", s.Address)
 		}
+	}
+	// Whoever sees a transaction can sponsor it. With less than the signers agree to, it could be made to fail.
+	if s.MaxFee.Cmp(b.MaxFee) < 0 {
+		return canonical.Errorf("max_fee", "%s, below that of the signers, %s", s.MaxFee, b.MaxFee)
+	}
+	if s.MaxDeposit.Cmp(b.MaxDeposit) < 0 {
+		return canonical.Errorf("max_deposit", "%s, below that of the signers, %s", s.MaxDeposit, b.MaxDeposit)
 	}
 	if len(s.Policy) != 0 {
 		if _, err := crypto.DecodeRegisteredPolicy(s.Policy); err != nil {

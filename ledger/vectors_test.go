@@ -564,16 +564,21 @@ func negativeOperations(t *testing.T, w *world, base func() *Body, body func(str
 	text := func(n protowire.Number, b []byte) field { return field{number: n, kind: protowire.BytesType, bytes: b} }
 
 	body("fee_granter that signs", func(b *Body) { b.FeeGranter = alice })
+	enough := base().MaxFee
 	sponsor := func(name string, s Sponsor) { add(name, Assemble(base().encode(), witness, &s)) }
-	sponsor("sponsor that signs", Sponsor{Address: alice})
-	sponsor("sponsor with a policy without keys", Sponsor{Address: bob, Policy: crypto.Policy{Threshold: 1}.Encode()})
+	sponsor("sponsor that signs", Sponsor{Address: alice, MaxFee: enough})
+	sponsor("sponsor with a policy without keys", Sponsor{Address: bob, MaxFee: enough, Policy: crypto.Policy{Threshold: 1}.Encode()})
+	sponsor("sponsor that pays less than the signers agree to", Sponsor{Address: bob, MaxFee: Units(1)})
+	deposits := base()
+	deposits.MaxDeposit = Units(2)
+	add("sponsor that deposits less than the signers agree to", Assemble(deposits.encode(), witness, &Sponsor{Address: bob, MaxFee: enough, MaxDeposit: Units(1)}))
 	wireSponsor := func(name string, fields ...field) {
 		add(name, append(Assemble(base().encode(), witness, nil), assemble([]field{text(3, assemble(fields))})...))
 	}
 	wireSponsor("sponsor without an address")
 	wireSponsor("sponsor with an amount with a leading zero", text(1, bob[:]), text(2, []byte{0, 1}))
 	wireSponsor("unknown field of a sponsor", text(1, bob[:]), number(5, 1))
-	add("witness behind the sponsor's", Assemble(base().encode(), []Witness{{2, 0, []byte{1}}}, &Sponsor{Address: bob}))
+	add("witness behind the sponsor's", Assemble(base().encode(), []Witness{{2, 0, []byte{1}}}, &Sponsor{Address: bob, MaxFee: enough}))
 
 	op("transfer with balancing 4", &Transfer{To: bob, Asset: eur, Amount: Units(1), Balancing: 4})
 	op("transfer granted by the signer itself", &Transfer{To: bob, Asset: eur, Amount: Units(1), Granter: alice})

@@ -361,12 +361,16 @@ func (x *examination) account(c *candidate) error {
 	for range strangers {
 		registrations = plus(registrations, ledger.Units(x.params.DepositAccount))
 	}
-	pays := draw{key: purseKey{account: tx.Payer()}, need: need{payer: true, least: registrations, most: tx.Deposits(*x.params, strangers)}}
+	most := tx.Deposits(*x.params, strangers)
+	if s := tx.Sponsor; s != nil && registrations.Cmp(s.MaxDeposit) < 0 { // which the ledger wants it to have
+		registrations, most = s.MaxDeposit, s.MaxDeposit
+	}
+	pays := draw{key: purseKey{account: tx.Payer()}, need: need{payer: true, least: registrations, most: most}}
 	if grant, ok := tx.FeeGrant(); ok {
 		budget := pays
 		budget.key = purseKey{grant: grant}
 		var err error
-		if budget.funds, budget.until, err = x.budget(grant); err != nil {
+		if budget.funds, budget.until, budget.to, err = x.budget(grant); err != nil {
 			return err
 		}
 		c.draws = append(c.draws, budget)
@@ -377,13 +381,15 @@ func (x *examination) account(c *candidate) error {
 	for _, o := range tx.Outflows(x.params.FeeAsset) {
 		amount := o.Amount
 		if o.Grant != (ledger.GrantKey{}) {
-			// Nobody reserves another's money beyond what it was granted.
-			budget, until, err := x.budget(o.Grant)
+			// Nobody reserves another's money beyond what it was granted, or for whom the grant does not pay.
+			budget, until, to, err := x.budget(o.Grant)
 			if err != nil {
 				return err
 			}
-			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, need: need{most: amount}, funds: budget, until: until})
-			amount = amount.Min(budget)
+			c.draws = append(c.draws, draw{key: purseKey{grant: o.Grant}, need: need{most: amount}, funds: budget, until: until, to: to})
+			if amount = amount.Min(budget); forbidden(body, o.Grant, to) {
+				amount = ledger.Amount{}
+			}
 		}
 		at, known := places[o.Account]
 		if !known {
@@ -408,20 +414,40 @@ func (x *examination) account(c *candidate) error {
 	return nil
 }
 
-// budget returns what a grant allows by the state, and when it ends; zero when there is none.
-func (x *examination) budget(k ledger.GrantKey) (left ledger.Amount, until uint64, err error) {
+// forbidden tells whether one of the operations under a grant that pays one account only would pay another one.
+func forbidden(body *ledger.Body, k ledger.GrantKey, to crypto.Address) bool {
+	if to == (crypto.Address{}) {
+		return false
+	}
+	for _, op := range body.Operations {
+		switch op := op.(type) {
+		case *ledger.Transfer:
+			if k == (ledger.GrantKey{Granter: op.Granter, Grantee: body.Signers[op.From].Address, Kind: ledger.KindTransfer, Asset: op.Asset}) && op.To != to {
+				return true
+			}
+		case *ledger.CreateHold:
+			if k == (ledger.GrantKey{Granter: op.Granter, Grantee: body.Signers[op.Signer].Address, Kind: ledger.KindCreateHold, Asset: op.Asset}) && op.To != to {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// budget returns what a grant allows by the state, when it ends and whom alone it pays; zero when there is none.
+func (x *examination) budget(k ledger.GrantKey) (left ledger.Amount, until uint64, to crypto.Address, err error) {
 	var grant ledger.Grant
 	var granter ledger.Account
 	if err = readRow(x.state, ledger.GrantRow(k), &grant, ledger.DecodeGrant); err != nil {
-		return left, 0, err
+		return left, 0, to, err
 	}
 	if err = readRow(x.state, ledger.AccountRow(k.Granter), &granter, ledger.DecodeAccount); err != nil {
-		return left, 0, err
+		return left, 0, to, err
 	}
 	if grant.Epoch == granter.Epoch {
 		left = grant.Remaining(x.last.UnixMillis / 1000)
 	}
-	return left, grant.Until, nil
+	return left, grant.Until, grant.To, nil
 }
 
 // checkTx is ledger.Block.Check but for the test of what a panic does.

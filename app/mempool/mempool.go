@@ -12,7 +12,7 @@
 // valid_until, nonce), the very thing of which the ledger accepts one only. A second transaction with a key that is taken
 // is refused, whatever its fee: what a signer has signed first stays its word until it dies. A transaction is ready when
 // each of its sequences is the account's next one or follows a ready one; otherwise it is parked until the gap closes.
-// Parked ones are the first to go when the pool is full.
+// Parked ones are the first to go when the pool is full. What draws on an account that has not signed it is not parked.
 //
 // What waits is paid for: its claims on every account and grant that it draws on fit together (see purse.go).
 //
@@ -43,6 +43,7 @@ const (
 	ShareUsed ledger.Code = 32002 // a signer's share of the pool is used up
 	FeesHeld  ledger.Code = 32003 // what waits reserves too much of what the payer, or a debited account, has
 	Closing   ledger.Code = 32004 // the node is shutting down
+	OutOfTurn ledger.Code = 32005 // it draws on an account that has not signed it, and is ahead of its sequence
 )
 
 // Verdict is what becomes of a transaction that was sent in. Its code is ledger.OK when it waits in the pool, also when

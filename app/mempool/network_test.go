@@ -336,6 +336,9 @@ func (w *waiting) verify() error {
 		if fee.Cmp(e.maxFee) > 0 || e.coveredTo < w.multiplier || w.rising[e.inRising] != e {
 			return fmt.Errorf("entry %s has the fee %s, at most %s, and is covered to %d at %d", id, fee, e.maxFee, e.coveredTo, w.multiplier)
 		}
+		if !e.ready && e.drawsOnOthers() {
+			return fmt.Errorf("entry %s is parked and claims what is another's", id)
+		}
 		for _, c := range e.claims {
 			if w.purses[c.purse.key] != c.purse || c.place.Value != e {
 				return fmt.Errorf("entry %s has a claim on a purse that is not the pool's", id)

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"container/list"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -25,6 +26,12 @@ import (
 // bears. It also goes when its fee is above its max_fee: were it to wait for cheaper times, whoever signs a low max_fee
 // would use the pool for nothing.
 
+// Nobody may hold another's money by what never runs, and pays no fee for it. So a transaction that claims the line of an
+// account that has not signed it, as a grant's granter, is in the pool only while it is ready: it is turned away when its
+// sequence is ahead, and goes when what it follows goes. It claims nothing of the line when the grant forbids the
+// receiver, as it will fail. And an owner comes first: for a transaction that the account has signed itself, such claims of
+// others on it give way, the latest first. Else a grantee could keep its granter from revoking the grant.
+
 // purseKey names a purse. Of the two one is zero.
 type purseKey struct {
 	account crypto.Address  // its line of the fee asset
@@ -38,9 +45,10 @@ type purse struct {
 	key     purseKey
 	funds   ledger.Amount // by the state at height
 	height  uint64
-	until   uint64        // of a grant: the second in which it ends
-	claimed ledger.Amount // at most funds, unless there is one claim only
-	claims  *list.List    // of *entry: in order of arrival
+	until   uint64         // of a grant: the second in which it ends
+	to      crypto.Address // of a grant: the only account that may be paid; zero: any
+	claimed ledger.Amount  // at most funds, unless there is one claim only
+	claims  *list.List     // of *entry: in order of arrival
 }
 
 // need is what a transaction needs of a purse.
@@ -54,8 +62,9 @@ type need struct {
 type draw struct {
 	need
 	key   purseKey
-	funds ledger.Amount // by the state that the transaction was judged by
-	until uint64        // of a grant, likewise
+	funds ledger.Amount  // by the state that the transaction was judged by
+	until uint64         // of a grant, likewise
+	to    crypto.Address // likewise
 }
 
 // claim is a draw that has been granted.
@@ -64,6 +73,58 @@ type claim struct {
 	purse  *purse
 	amount ledger.Amount
 	place  *list.Element
+}
+
+// signed tells whether an account has signed a transaction, as a signer or as its sponsor.
+func signed(tx *ledger.Tx, by crypto.Address) bool {
+	for _, s := range tx.Body.Signers {
+		if s.Address == by {
+			return true
+		}
+	}
+	return tx.Sponsor != nil && tx.Sponsor.Address == by
+}
+
+// drawsOnOthers tells whether a candidate would claim something of an account that has not signed it.
+func (c *candidate) drawsOnOthers() bool {
+	for i := range c.draws {
+		d := &c.draws[i]
+		if !d.key.isGrant() && (d.payer || !d.most.IsZero()) && !signed(c.arrival.tx, d.key.account) {
+			return true
+		}
+	}
+	return false
+}
+
+// drawsOnOthers tells whether an entry claims something of an account that has not signed it.
+func (e *entry) drawsOnOthers() bool {
+	for i := range e.claims {
+		if k := e.claims[i].purse.key; !k.isGrant() && !signed(e.tx, k.account) {
+			return true
+		}
+	}
+	return false
+}
+
+// yielding returns the entries that give way to a candidate on the purses of its signers and sponsor: those that claim
+// these without the owner's signature, the latest on each purse first. What shares a signer with the candidate stays, as
+// the candidate may follow it.
+func (w *waiting) yielding(c *candidate) (entries []*entry) {
+	for i := range c.draws {
+		k := c.draws[i].key
+		p := w.purses[k]
+		if p == nil || k.isGrant() || !signed(c.arrival.tx, k.account) {
+			continue
+		}
+		for f := p.claims.Back(); f != nil; f = f.Prev() {
+			e := f.Value.(*entry)
+			shared := slices.ContainsFunc(c.keys, func(k replayKey) bool { return signed(e.tx, k.account) })
+			if !shared && !signed(e.tx, k.account) {
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries
 }
 
 // tariff is what the fee of a transaction depends on.
@@ -208,20 +269,16 @@ func (k purseKey) describe(funds ledger.Amount) string {
 	return fmt.Sprintf("%s can spend %s base units of the fee asset", k.account, funds)
 }
 
-// room returns the parked entries that must go for a candidate: its signers' own that wait for its sequence, the last one
-// first. The verdict is OK when that is enough.
+// room returns the entries that must go for a candidate: its signers' own that are parked and wait for its sequence, the
+// last one first, then those that yield to it. The verdict is OK when that is enough.
 func (w *waiting) room(c *candidate) (evicted []*entry, v Verdict) {
 	var r relief
 	if v = w.over(c, &r); v.Code == ledger.OK {
 		return nil, v
 	}
 	gone := map[*entry]bool{}
-	for _, k := range c.keys {
-		a := w.accounts[k.account]
-		if a == nil {
-			continue
-		}
-		for _, e := range a.behind(k.sequence) {
+	enough := func(entries []*entry) bool {
+		for _, e := range entries {
 			if gone[e] {
 				continue
 			}
@@ -229,9 +286,18 @@ func (w *waiting) room(c *candidate) (evicted []*entry, v Verdict) {
 			evicted = append(evicted, e)
 			r.add(e)
 			if w.over(c, &r).Code == ledger.OK {
-				return evicted, Verdict{}
+				return true
 			}
 		}
+		return false
+	}
+	for _, k := range c.keys {
+		if a := w.accounts[k.account]; a != nil && enough(a.behind(k.sequence)) {
+			return evicted, Verdict{}
+		}
+	}
+	if v.Code == FeesHeld && enough(w.yielding(c)) {
+		return evicted, Verdict{}
 	}
 	return nil, v
 }
@@ -258,7 +324,7 @@ func (w *waiting) claimFor(e *entry, c *candidate) {
 		}
 		p := w.purses[d.key]
 		if p == nil {
-			p = &purse{key: d.key, height: c.height, funds: d.funds, until: d.until, claims: list.New()}
+			p = &purse{key: d.key, height: c.height, funds: d.funds, until: d.until, to: d.to, claims: list.New()}
 			w.purses[d.key] = p
 		}
 		p.funds, p.height = w.fundsOf(c, d), max(p.height, c.height)
@@ -322,20 +388,20 @@ func (w *waiting) sound(p *purse) bool {
 
 // reassess takes over what a block has changed: the funds of purses and the multiplier. What can no longer be paid for
 // goes, of each purse the latest first. It returns those that have to be judged anew
-// because a grant has begun or ends at another time.
+// because a grant has begun, ends at another time or pays another account.
 func (w *waiting) reassess(h ledger.Header, writes []ledger.Write) (again []*entry, dropped uint64) {
 	var changed []*purse
 	drawnOn := func(k purseKey) *purse { // of a row that has changed; nil: nothing in the pool draws on it
 		w.recent.move(k)
 		return w.purses[k]
 	}
-	set := func(p *purse, funds ledger.Amount, until uint64) {
-		if p.key.isGrant() && (p.until != until || p.funds.IsZero() && !funds.IsZero()) {
+	set := func(p *purse, funds ledger.Amount, until uint64, to crypto.Address) {
+		if p.key.isGrant() && (p.until != until || p.to != to || p.funds.IsZero() && !funds.IsZero()) {
 			for f := p.claims.Front(); f != nil; f = f.Next() {
 				again = append(again, f.Value.(*entry))
 			}
 		}
-		p.funds, p.height, p.until = funds, h.Height, until
+		p.funds, p.height, p.until, p.to = funds, h.Height, until, to
 		changed = append(changed, p)
 	}
 	for _, write := range writes { // the asset and the rate come behind the lines, by their keys
@@ -346,13 +412,13 @@ func (w *waiting) reassess(h ledger.Header, writes []ledger.Write) (again []*ent
 			if p := drawnOn(purseKey{account: k.Account}); p != nil {
 				line, err := decodeOr(write.Value, ledger.DecodeLine)
 				w.must(err)
-				set(p, line.Spendable(w.asset, k), 0)
+				set(p, line.Spendable(w.asset, k), 0, crypto.Address{})
 			}
 		} else if k, ok := ledger.GrantOfRow(write.Key); ok {
 			if p := drawnOn(purseKey{grant: k}); p != nil {
 				grant, err := decodeOr(write.Value, ledger.DecodeGrant)
 				w.must(err)
-				set(p, grant.Remaining(h.UnixMillis/1000), grant.Until)
+				set(p, grant.Remaining(h.UnixMillis/1000), grant.Until, grant.To)
 			}
 		} else if string(write.Key) == string(ledger.AssetRow(w.feeAsset)) {
 			// What its issuer can spend depends on both rows: its transactions are judged anew by the state.

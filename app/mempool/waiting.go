@@ -28,6 +28,9 @@ type waiting struct {
 	parkedBytes int64
 	ready       int // entries that are ready
 	evicted     uint64
+	stranded    []*entry // cut off by the removal under way, and to go with it
+	committing  bool     // a block is being taken over: what is stranded will be judged anew
+	lost        []*entry // what was stranded meanwhile
 
 	parked *list.List // of *entry: oldest first
 	ages   *list.List // of *entry: all, oldest first
@@ -193,6 +196,9 @@ func (w *waiting) consider(c *candidate) (standing, Verdict) {
 			ready = ready && k.sequence == first
 		}
 	}
+	if !ready && c.drawsOnOthers() {
+		return unwanted, turnedAway(OutOfTurn, "it draws on an account that has not signed it, under a grant, and its sequence is ahead of what is committed or waits; send it again behind those before it")
+	}
 	if !w.fits(int64(len(c.arrival.raw)), ready) {
 		return unwanted, turnedAway(Full, "the pool of waiting transactions is full; try again later")
 	}
@@ -228,6 +234,11 @@ func (w *waiting) enter(c *candidate, now time.Time) (standing, Verdict) {
 	evicted, _ := w.room(c)
 	for _, e := range evicted {
 		w.evict(e)
+	}
+	if len(evicted) > 0 { // it may have followed, by another signer's sequence, what was cut off by that
+		if s, v := w.consider(c); s != welcome {
+			return s, v
+		}
 	}
 	for !w.fits(int64(len(c.arrival.raw)), false) {
 		w.evict(w.parked.Front().Value.(*entry))
@@ -340,7 +351,8 @@ func (e *entry) open() bool {
 	return true
 }
 
-// cut parks what was ready in an account from a sequence on, and whatever followed it in other accounts.
+// cut parks what was ready in an account from a sequence on, and whatever followed it in other accounts. What claims the
+// money of an account that has not signed it may not be parked: remove takes it out.
 func (w *waiting) cut(a *account, from uint64) {
 	end := a.chain
 	a.chain = from
@@ -354,6 +366,9 @@ func (w *waiting) cut(a *account, from uint64) {
 		w.ready--
 		e.inParked = w.parked.PushBack(e)
 		w.parkedBytes += e.size()
+		if e.drawsOnOthers() {
+			w.stranded = append(w.stranded, e)
+		}
 		for i, b := range e.accounts {
 			if t := e.keys[i].sequence; t != 0 && t < b.chain {
 				w.cut(b, t)
@@ -372,8 +387,25 @@ func (w *waiting) advance(a *account, next uint64) {
 	w.settle(a)
 }
 
-// remove takes an entry out. Those that were ready because of it are parked.
+// remove takes an entry out. Those that were ready because of it are parked, or go too when they may not be parked.
 func (w *waiting) remove(e *entry) {
+	w.takeOut(e)
+	for len(w.stranded) > 0 {
+		last := len(w.stranded) - 1
+		f := w.stranded[last]
+		w.stranded[last] = nil
+		w.stranded = w.stranded[:last]
+		if f.gone {
+			continue
+		}
+		w.takeOut(f)
+		if w.committing {
+			w.lost = append(w.lost, f)
+		}
+	}
+}
+
+func (w *waiting) takeOut(e *entry) {
 	if e.gone {
 		return
 	}
@@ -430,6 +462,8 @@ func (w *waiting) remove(e *entry) {
 func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, writes []ledger.Write, now time.Time) (again []*entry, expired, dropped uint64) {
 	w.header = h
 	w.recent.begin(h.Height)
+	w.committing = true
+	defer func() { w.committing, w.lost = false, nil }()
 	var doomed []*entry
 	touched := map[crypto.Address]*account{}
 	rotated := map[crypto.Address]bool{}
@@ -491,6 +525,11 @@ func (w *waiting) committed(h ledger.Header, txs []*ledger.Tx, writes []ledger.W
 		expired++
 	}
 	expired += w.forgetOld(now)
+	if len(w.lost) > 0 { // what they followed may come back before them
+		again = append(again, w.lost...)
+		slices.SortFunc(again, func(a, b *entry) int { return cmp.Compare(a.number, b.number) })
+		again = slices.Compact(again)
+	}
 	for _, tx := range txs { // in the block's order
 		for _, s := range tx.Body.Signers {
 			a := touched[s.Address]

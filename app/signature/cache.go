@@ -86,22 +86,18 @@ func (c *Cache) Verify(a ledger.Authorization) bool {
 		c.hits.Add(1)
 		return true
 	}
-	c.misses.Add(1)
-	for _, good := range c.verify(a.Checks) {
-		if !good {
-			return false
-		}
-	}
-	c.remember(a.Fingerprint)
-	return true
+	return c.VerifyMany([]ledger.Authorization{a}, 1)[0]
 }
 
 // VerifyMany answers for many authorizations by index, for each what [Cache.Verify] answers. The signatures of those
 // that are not remembered are verified together, by at most the given number of goroutines including the calling one.
+//
+// They go in three waves: of each transaction the first signature of its payer, the payer's others, everything else. What
+// has failed in one has no part in the next. So whoever names a payer that has not signed gets one verification for it,
+// however many signatures and keys the transaction has. The verdicts are the same in any order.
 func (c *Cache) VerifyMany(auths []ledger.Authorization, workers int) []bool {
 	verdicts := make([]bool, len(auths))
-	var checks []crypto.Check
-	var owners []int // by check: index into auths
+	missed := make([]int, 0, len(auths)) // indexes into auths
 	for i, a := range auths {
 		verdicts[i] = true
 		if c.knows(a.Fingerprint) {
@@ -109,13 +105,52 @@ func (c *Cache) VerifyMany(auths []ledger.Authorization, workers int) []bool {
 			continue
 		}
 		c.misses.Add(1)
-		checks = append(checks, a.Checks...)
-		for range a.Checks {
-			owners = append(owners, i)
+		missed = append(missed, i)
+	}
+	for wave := range 3 {
+		var checks []crypto.Check
+		var owners []int // by check: index into auths
+		for _, i := range missed {
+			if !verdicts[i] {
+				continue
+			}
+			part := waveOf(auths[i], wave)
+			checks = append(checks, part...)
+			for range part {
+				owners = append(owners, i)
+			}
+		}
+		c.verifyTogether(checks, owners, verdicts, workers)
+	}
+	for _, i := range missed {
+		if verdicts[i] {
+			c.remember(auths[i].Fingerprint)
 		}
 	}
-	good := make([]bool, len(checks))
+	return verdicts
+}
+
+// waveOf returns an authorization's checks of one of the three waves of VerifyMany.
+func waveOf(a ledger.Authorization, wave int) []crypto.Check {
+	first := min(1, len(a.Checks))
+	payer := max(first, a.Payer)
+	switch wave {
+	case 0:
+		return a.Checks[:first]
+	case 1:
+		return a.Checks[first:payer]
+	}
+	return a.Checks[payer:]
+}
+
+// verifyTogether verifies checks and makes the verdicts of the owners of bad ones false. What is left of an owner when a
+// chunk begins and one of its checks is known to be bad is not verified.
+func (c *Cache) verifyTogether(checks []crypto.Check, owners []int, verdicts []bool, workers int) {
+	if len(checks) == 0 {
+		return
+	}
 	var taken atomic.Int64
+	var mu sync.Mutex // guards verdicts
 	work := func() {
 		for {
 			end := int(taken.Add(chunk))
@@ -124,7 +159,20 @@ func (c *Cache) VerifyMany(auths []ledger.Authorization, workers int) []bool {
 				return
 			}
 			end = min(end, len(checks))
-			copy(good[start:end], c.verify(checks[start:end]))
+			mu.Lock()
+			part, of := make([]crypto.Check, 0, end-start), make([]int, 0, end-start)
+			for k := start; k < end; k++ {
+				if verdicts[owners[k]] {
+					part, of = append(part, checks[k]), append(of, owners[k])
+				}
+			}
+			mu.Unlock()
+			good := c.verify(part)
+			mu.Lock()
+			for k, i := range of {
+				verdicts[i] = verdicts[i] && good[k]
+			}
+			mu.Unlock()
 		}
 	}
 	var helpers sync.WaitGroup
@@ -133,15 +181,6 @@ func (c *Cache) VerifyMany(auths []ledger.Authorization, workers int) []bool {
 	}
 	work()
 	helpers.Wait()
-	for k, i := range owners {
-		verdicts[i] = verdicts[i] && good[k]
-	}
-	for i, a := range auths {
-		if verdicts[i] {
-			c.remember(a.Fingerprint)
-		}
-	}
-	return verdicts
 }
 
 // verifyAll is crypto.VerifyAll but for the test of what a panic does.

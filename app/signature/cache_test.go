@@ -84,6 +84,37 @@ func TestVerifyManyAgreesWithDirect(t *testing.T) {
 	}
 }
 
+// TestAForgedPayerIsFoundOutFirst: a payer's bad signature costs its transaction one verification, alone and among others.
+func TestAForgedPayerIsFoundOutFirst(t *testing.T) {
+	many := make([]crypto.Scheme, 200)
+	for i := range many {
+		many[i] = crypto.Ed25519
+	}
+	forged := authorization(t, 1, true, crypto.Ed25519)
+	for _, payer := range []int{0, 1, 150} {
+		a := authorization(t, 2, false, many...)
+		a.Fingerprint[1]++
+		a.Checks[0], a.Payer = forged.Checks[0], payer
+		late := authorization(t, 3, false, many...) // the payer's second one is bad
+		late.Checks[1], late.Payer = forged.Checks[0], 2
+		early := authorization(t, 4, false, many...) // behind the payer's: one chunk of 64 goes, not all
+		early.Checks[1], early.Payer = forged.Checks[0], 1
+		good := authorization(t, 5, false, crypto.Ed25519, crypto.Ed25519)
+		c := NewCache(100)
+		if c.Verify(a) || c.Counters().Verified != 1 {
+			t.Errorf("payer of %d: %+v, want a bad verdict by one verification", payer, c.Counters())
+		}
+		c = NewCache(100)
+		if got := fmt.Sprint(c.VerifyMany([]ledger.Authorization{a, good, late}, 2)); got != "[false true false]" || c.Counters().Verified != 1+2+2 {
+			t.Errorf("payer of %d: %s with %+v, want one verification of the first, two of each other", payer, got, c.Counters())
+		}
+		c = NewCache(100)
+		if c.Verify(early) || c.Counters().Verified != 1+chunk {
+			t.Errorf("%+v, want an end behind the first chunk", c.Counters())
+		}
+	}
+}
+
 func TestOldestGoes(t *testing.T) {
 	c := NewCache(32) // two a shard
 	var prints []crypto.Hash

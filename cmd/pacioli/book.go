@@ -38,6 +38,18 @@ func (c *cli) contactFile(name string) string {
 	return filepath.Join(c.home, "accounts", name+".json")
 }
 
+// notInBook tells that a key may have a name. A name stands for a key or for an entry of the address book: were it both,
+// payments that went to one account would go to another.
+func (c *cli) notInBook(name string) error {
+	if !contactName.MatchString(name) {
+		return nil // which is refused elsewhere
+	}
+	if _, err := os.Lstat(c.contactFile(name)); err == nil {
+		return &problem{err: fmt.Errorf("%q is in the address book", name), name: "name_taken", hint: "pacioli account remove " + name + ", or choose another name"}
+	}
+	return nil
+}
+
 // contact reads an entry; ok is false when there is none.
 func (c *cli) contact(name string) (e contact, ok bool, err error) {
 	if !contactName.MatchString(name) {
@@ -111,8 +123,8 @@ name beside its address.`,
 			if _, err := c.key(e.Name); err == nil || !errors.Is(err, keystore.ErrNotFound) {
 				return &problem{err: fmt.Errorf("%q is the name of a key of this home", e.Name), name: "name_taken", hint: "choose another name"}
 			}
-			if _, err := os.Lstat(c.contactFile(e.Name)); err == nil {
-				return &problem{err: fmt.Errorf("%q is in the address book already", e.Name), name: "name_taken", hint: "pacioli account remove " + e.Name + ", or choose another name"}
+			if err := c.notInBook(e.Name); err != nil {
+				return err
 			}
 			if policy != "" {
 				f, err := c.readPolicy(policy)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,6 +73,9 @@ func (c *cli) keysNew() *cobra.Command {
 			}
 			passphrase, err := c.passphrase(true)
 			if err != nil {
+				return err
+			}
+			if err := c.notInBook(args[0]); err != nil {
 				return err
 			}
 			info, words, err := store.Create(args[0], spec, passphrase)
@@ -204,6 +208,14 @@ func (c *cli) keysImport() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var file struct {
+				Name string `json:"name"`
+			}
+			if err := json.Unmarshal(content, &file); err == nil { // else Import says what is wrong
+				if err := c.notInBook(file.Name); err != nil {
+					return err
+				}
+			}
 			passphrase, err := c.passphrase(false)
 			if err != nil {
 				return err
@@ -253,6 +265,9 @@ account comes out: compare the address.`,
 			}
 			passphrase, err := c.passphrase(true)
 			if err != nil {
+				return err
+			}
+			if err := c.notInBook(args[0]); err != nil {
 				return err
 			}
 			info, err := store.Recover(args[0], spec, words, bip39, passphrase)

@@ -226,6 +226,9 @@ func (l *Ledger) admitFee(x *execution) code {
 		}
 	}
 	charge := x.fee.plus(x.opening)
+	if x.tx.Sponsor != nil {
+		charge = x.fee.plus(x.opening.atLeast(x.maxDeposit))
+	}
 
 	if x.fee.above(maxFee) {
 		return feeAboveMaximum

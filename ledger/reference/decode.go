@@ -150,6 +150,9 @@ func (l *Ledger) decode(raw []byte) *transaction {
 		if len(s.Address) != 32 || !isAmount(s.MaxFee) || !isAmount(s.MaxDeposit) || len(s.Policy) > 0 && l.policy(s.Policy) == nil {
 			return nil
 		}
+		if amountOf(body.MaxFee).above(amountOf(s.MaxFee)) || amountOf(body.MaxDeposit).above(amountOf(s.MaxDeposit)) {
+			return nil
+		}
 		for _, signer := range body.Signers {
 			if bytes.Equal(signer.Address, s.Address) {
 				return nil

@@ -315,17 +315,27 @@ func (l *Ledger) EndBlock(evidence [][]byte) []*pb.Validator {
 
 func (l *Ledger) forgetNonces() {
 	t := l.totals.edit(struct{}{})
-	for second, b := range l.buckets.rows {
-		if second > l.now() {
+	if t.prunedThrough >= l.now() {
+		return
+	}
+	if t.openNonces == 0 {
+		t.prunedThrough = l.now()
+		return
+	}
+	last := min(l.now(), t.prunedThrough+86_400)
+	for removed := 0; t.prunedThrough < last && removed < 65_536; {
+		t.prunedThrough++
+		b := l.buckets.get(t.prunedThrough)
+		if b == nil {
 			continue
 		}
 		t.openNonces -= uint64(len(b.entered))
+		removed += len(b.entered)
 		for _, n := range b.entered {
 			l.nonces.drop(n)
 		}
-		l.buckets.drop(second)
+		l.buckets.drop(t.prunedThrough)
 	}
-	t.prunedThrough = l.now()
 }
 
 func (l *Ledger) expireHolds() {
