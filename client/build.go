@@ -144,7 +144,7 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 		return nil, err
 	}
 	if in.MaxFee != nil && b.Fee.Cmp(*in.MaxFee) > 0 {
-		return nil, fmt.Errorf("the fee is %s base units, above the maximum of %s", b.Fee, *in.MaxFee)
+		return nil, &FeeAboveMaximum{b.Fee, *in.MaxFee}
 	}
 	evidence, _ := EvidenceLine(&b.decoded, b.Parameters)
 	line, err := c.Line(ctx, evidence, b.Height)
@@ -153,6 +153,13 @@ func (c *Client) Build(ctx context.Context, in Intent) (*Built, error) {
 	}
 	b.Before = MarkOf(line.Value)
 	return b, nil
+}
+
+// FeeAboveMaximum is returned when a transaction costs more than the intent allows. Amounts are in base units of the fee asset.
+type FeeAboveMaximum struct{ Fee, Maximum ledger.Amount }
+
+func (e *FeeAboveMaximum) Error() string {
+	return fmt.Sprintf("the fee is %s base units, above the maximum of %s", e.Fee, e.Maximum)
 }
 
 // Sponsor adds a sponsor to a draft, signed or not: see [Draft.AddSponsor]. Of the intent Sponsor, Known, MaxFee and MaxDeposit
@@ -174,7 +181,7 @@ func (c *Client) Sponsor(ctx context.Context, d *Draft, in Intent) (*Built, erro
 		return nil, err
 	}
 	if in.MaxFee != nil && b.Fee.Cmp(*in.MaxFee) > 0 {
-		return nil, fmt.Errorf("the fee is %s base units, above the maximum of %s", b.Fee, *in.MaxFee)
+		return nil, &FeeAboveMaximum{b.Fee, *in.MaxFee}
 	}
 	return b, nil
 }

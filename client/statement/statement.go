@@ -210,8 +210,22 @@ func Read(ctx context.Context, c *client.Client, r Request) (*Statement, error) 
 		s.Opening.Origin = Beginning
 	}
 	if begin.Present && (!end.Present || end.Value.Incarnation != begin.Value.Incarnation) {
-		return nil, fmt.Errorf("%w: it was there at height %d and was closed by height %d; "+
-			"a period that ends before it was closed has a statement, and one that begins after that", ErrClosed, begin.Height, end.Height)
+		closed, err := x.closing(ctx, s, key, end.Height)
+		if err != nil {
+			return nil, err
+		}
+		closed.there = begin.Height
+		return nil, closed
+	}
+	if !begin.Present && !end.Present {
+		// Without a row there are no entries to fold, also of a line that had some and was closed.
+		closed, err := x.closing(ctx, s, key, end.Height)
+		if err != nil {
+			return nil, err
+		}
+		if closed.Height != 0 || closed.unsure {
+			return nil, closed
+		}
 	}
 	journal, err := c.Journal(ctx, key, client.MarkOf(begin.Value), end.Value, func(done, total uint64) { x.progress("entries", done, total) })
 	if err != nil {
@@ -239,6 +253,91 @@ var (
 	// ErrClosed is returned for a period in which the line was closed: its journal ended with it.
 	ErrClosed = errors.New("the account's line of this asset was closed in this period")
 )
+
+// Closed is the error for a period in which the line was closed. It is an [ErrClosed].
+type Closed struct {
+	Height uint64 // of the block that closed it, the last one that did; 0: the nodes no longer keep what tells
+	there  uint64 // a height at which there was a line; 0: none is known
+	end    uint64 // height at which there is none, or another one
+	unsure bool   // it is not known whether a line of this asset was closed, or only others of the account
+}
+
+func (e *Closed) Error() string {
+	const ask = "; a period that ends before it was closed has a statement, and one that begins after that"
+	switch {
+	case e.Height != 0:
+		return fmt.Sprintf("%s: block %d closed it%s", ErrClosed, e.Height, ask)
+	case e.unsure && e.there == 0:
+		return fmt.Sprintf("%s, or another line of the account was: there is none at height %d, and the nodes no longer keep what tells them apart%s",
+			ErrClosed, e.end, ask)
+	}
+	return fmt.Sprintf("%s: it was there at height %d and was closed by height %d%s", ErrClosed, e.there, e.end, ask)
+}
+
+func (e *Closed) Unwrap() error { return ErrClosed }
+
+// maxClosings is how many blocks in which the account closed lines are looked at.
+const maxClosings = 64
+
+// closing finds the last block of the period, up to end, that closed the line. The account counts the lines that it has
+// closed, so the blocks that closed any are found by halving, and the row before such a block tells whether it closed this
+// one. A line that was opened and closed in one block, which is in no state, is not found.
+func (x *reader) closing(ctx context.Context, s *Statement, key ledger.LineKey, end uint64) (*Closed, error) {
+	e := &Closed{end: end}
+	closed := func(height uint64) (uint64, error) {
+		if height == 0 {
+			return 0, nil // genesis closes nothing
+		}
+		account, err := x.client.Account(ctx, x.Account, height)
+		return account.Value.ClosedLines, err
+	}
+	after, err := closed(end)
+	if err != nil || after == 0 {
+		return e, err
+	}
+	before, err := closed(s.First - 1)
+	if err != nil && !gone(err) {
+		return nil, err // where it is gone, before is 0
+	}
+	for range maxClosings {
+		if after <= before {
+			return e, nil
+		}
+		low, high := s.First, end // the first height with this count is in low..high
+		for low < high {
+			middle := low + (high-low)/2
+			count, err := closed(middle)
+			switch {
+			case err != nil && !gone(err):
+				return nil, err
+			case err != nil || count < after:
+				low = middle + 1
+			default:
+				high = middle
+			}
+		}
+		var line client.Proven[ledger.Line]
+		if low > 1 {
+			if line, err = x.client.Line(ctx, key, low-1); gone(err) {
+				break
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if line.Present {
+			e.Height = low
+			return e, nil
+		}
+		if after, err = closed(low - 1); gone(err) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		end = low - 1
+	}
+	e.unsure = true
+	return e, nil
+}
 
 // earlier tells whether the account closed lines in the period before its line of the end was opened. A line's
 // incarnation is the number of lines that its account had closed by then.

@@ -259,10 +259,35 @@ func TestClosed(t *testing.T) {
 		t.Errorf("before closing: %+v", first)
 	}
 	w.do(t, bob, &ledger.CloseLine{Asset: eur, To: bob.Address()})
-	if s, entries := read(t, c, r); !s.Earlier || len(entries) != 0 || !s.Proof.Missing {
-		t.Errorf("after closing: %+v", s)
-	}
 	between := w.Height() // the block after the one that closed it
+	closes := func(after string) {
+		t.Helper()
+		_, err := statement.Read(soon(t), c, r)
+		closed, ok := errors.AsType[*statement.Closed](err)
+		if !ok || !errors.Is(err, statement.ErrClosed) {
+			t.Fatalf("%s: %v", after, err)
+		}
+		// What it says is where the line was last there.
+		last, err := c.Line(soon(t), ledger.LineKey{Account: bob.Address(), Asset: eur}, closed.Height-1)
+		if err != nil || !last.Present || last.Value.Entries != 2 {
+			t.Errorf("%s: closed at height %d, the line before: %+v, %v", after, closed.Height, last, err)
+		}
+		if now, err := c.Line(soon(t), ledger.LineKey{Account: bob.Address(), Asset: eur}, closed.Height); err != nil || now.Present {
+			t.Errorf("%s: closed at height %d, the line then: %+v, %v", after, closed.Height, now, err)
+		}
+	}
+	closes("after closing")
+	// An account without closed lines, and one that only closed another, have statements without entries.
+	r.Account = crypto.Address{9}
+	if s, entries := read(t, c, r); s.Earlier || len(entries) != 0 || !s.Proof.Missing {
+		t.Errorf("never there: %+v", s)
+	}
+	w.do(t, alice, &ledger.CreateAsset{Code: "USD", Scale: 2, MaxSupply: ledger.Units(1000)})
+	r.Account, r.Asset = bob.Address(), "USD"
+	if s, entries := read(t, c, r); !s.Earlier || len(entries) != 0 || !s.Proof.Missing {
+		t.Errorf("another was closed: %+v", s)
+	}
+	r.Asset = "EUR"
 	give(7)
 	s, entries := read(t, c, r)
 	if !s.Earlier || len(entries) != 1 || s.Closing.Balance.Int64() != 7 || !strings.Contains(s.Summary(), "closed lines") {

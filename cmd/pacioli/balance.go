@@ -18,6 +18,7 @@ import (
 // balanceView is an account's line in one asset.
 type balanceView struct {
 	Asset          string `json:"asset"`
+	Balance        string `json:"balance"`          // posted credits less posted debits: negative of an issuer, and where credit is used
 	Available      string `json:"available"`        // what it can pay; of an issuer, what it can still issue
 	Issued         string `json:"issued,omitempty"` // of an issuer only
 	CreditsPosted  string `json:"credits_posted"`
@@ -42,8 +43,12 @@ func newBalanceView(k ledger.LineKey, l ledger.Line, open bool, a ledger.Asset, 
 	format := func(amount ledger.Amount) string { return amount.Format(a.Scale) }
 	v := balanceView{Asset: a.Code, Available: format(l.Spendable(a, k)), CreditsPosted: format(l.CreditsPosted), DebitsPosted: format(l.DebitsPosted),
 		CreditsPending: format(l.CreditsPending), DebitsPending: format(l.DebitsPending), Entries: l.Entries, AssetID: hex.EncodeToString(k.Asset[:]), Open: open, l: l}
+	own, negative := l.Balance()
+	if v.Balance = format(own); negative {
+		v.Balance = "-" + v.Balance
+	}
 	if a.Issuer == k.Account {
-		issued, negative := l.Balance()
+		issued := own
 		if !negative {
 			issued = ledger.Amount{}
 		}
@@ -75,6 +80,9 @@ func newBalanceView(k ledger.LineKey, l ledger.Line, open bool, a ledger.Asset, 
 func (v balanceView) remarks() string {
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	if v.Credit != "" {
+		add("%s available with credit of %s", v.Available, v.Credit)
+	}
 	if v.Issued != "" {
 		add("can still be issued, %s are", v.Issued)
 	}
@@ -95,9 +103,6 @@ func (v balanceView) remarks() string {
 	}
 	if v.Cap != "" {
 		add("cap %s", v.Cap)
-	}
-	if v.Credit != "" {
-		add("with credit of %s", v.Credit)
 	}
 	return strings.Join(parts, ", ")
 }
@@ -122,9 +127,9 @@ func (c *cli) balanceCommand() *cobra.Command {
 		},
 		Long: `Show balances, each proven against the validators' signatures, all at one height. Without CODE these are all lines of the
 account, and that there is no other is proven too. Available is what can be paid: without what is held for others, with what the
-issuer grants as credit, whether or not the line is frozen.
+issuer grants as credit, whether or not the line is frozen. A line with credit shows its own balance first, which may be negative.
 
-JSON: account, name, height, time, complete, balances: asset, asset_id, open, available, issued, credits_posted, debits_posted,
+JSON: account, name, height, time, complete, balances: asset, asset_id, open, balance, available, issued, credits_posted, debits_posted,
 credits_pending, debits_pending, entries, authorised, frozen, ceiling, cap, credit, deposit.`,
 		Example: "  pacioli balance alice\n  pacioli balance alice EUR PAC --output json",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -209,7 +214,11 @@ func (c *cli) balance(ctx context.Context, b provenBooks, account crypto.Address
 
 func (r balanceResult) text(w io.Writer) {
 	for _, v := range r.Balances {
-		fmt.Fprintf(w, "%s\t%s", v.Available, v.Asset)
+		first := v.Available
+		if v.Credit != "" {
+			first = v.Balance // its own, which may be below 0; what is available stands behind it
+		}
+		fmt.Fprintf(w, "%s\t%s", first, v.Asset)
 		if remarks := v.remarks(); remarks != "" {
 			fmt.Fprintf(w, "\t%s", remarks)
 		}

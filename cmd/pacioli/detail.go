@@ -42,11 +42,66 @@ type operationDetail struct {
 	Until        string          `json:"until,omitempty"`
 	RevokeGrants bool            `json:"revoke_grants,omitempty"`
 
-	sentence string // without who does it
+	sentence   string // without who does it
+	everything bool   // a transfer of all that is available
+	issues     bool   // it is the asset's issuer that pays
+	burns      bool   // it is the asset's issuer that is paid
 }
 
-// detail fills in what an operation has beside what [cli.view] knows. asset finds an asset, and tells whether it is known.
-func (o *operationView) detail(op ledger.Operation, names map[crypto.Address]string, asset func(ledger.AssetID) (ledger.Asset, bool)) {
+// ifOwn limits to whom a deposit goes that is paid back.
+const ifOwn = " if the account put it down itself, else back to who did"
+
+// hold says in words what a hold is: whose money, for whom, until when and what then, and who decides before that.
+func (o operationView) hold(amount string, names map[crypto.Address]string) string {
+	text := "holds " + amount
+	if len(o.Balancing) > 0 {
+		text = "holds at most " + amount
+	}
+	if o.Granter != nil {
+		text += " from " + named(*o.Granter, o.GranterName)
+	}
+	text += " for " + named(*o.To, o.ToName) + " until " + o.Expires + ", then " + atExpiry(o.PostAtExpiry)
+	if o.NotBefore != "" {
+		text += "; not posted before " + o.NotBefore
+	}
+	text += "; " + resolved(o.PostBy, o.VoidBy)
+	if o.Arbiter != nil {
+		text += "; arbiter " + named(*o.Arbiter, names[*o.Arbiter])
+	}
+	if o.HashLock != "" {
+		text += "; hash lock " + o.HashLock
+	}
+	if o.Memo != "" {
+		text += fmt.Sprintf("; memo %q", o.Memo)
+	}
+	if o.Reference != "" {
+		text += "; reference " + o.Reference
+	}
+	return text
+}
+
+// atExpiry says what becomes of a hold at its end.
+func atExpiry(posted bool) string {
+	if posted {
+		return "PAID"
+	}
+	return "returned"
+}
+
+// resolved says who may end a hold before its time.
+func resolved(postBy, voidBy []string) string {
+	or := func(list []string) string {
+		if len(list) == 0 {
+			return "nobody"
+		}
+		return strings.Join(list, " or ")
+	}
+	return "posted by " + or(postBy) + ", voided by " + or(voidBy)
+}
+
+// detail fills in what an operation has beside what [cli.view] knows. asset finds an asset, and tells whether it is known;
+// feeAsset is nil where that is not known.
+func (o *operationView) detail(op ledger.Operation, names map[crypto.Address]string, asset func(ledger.AssetID) (ledger.Asset, bool), feeAsset *ledger.Asset) {
 	unit, scale, known := "", uint32(0), false
 	in := func(id ledger.AssetID) {
 		var a ledger.Asset
@@ -97,6 +152,7 @@ func (o *operationView) detail(op ledger.Operation, names map[crypto.Address]str
 	switch op := op.(type) {
 	case *ledger.Transfer:
 		o.Granter, o.GranterName, o.Balancing = address(op.Granter), names[op.Granter], namesOf(op.Balancing, []string{"debit", "credit"})
+		o.everything = op.Amount == ledger.MaxAmount && op.Balancing&ledger.BalancingDebit != 0
 	case *ledger.CreateAsset:
 		o.Controls = namesOf(op.Controls, controls)
 	case *ledger.SetPolicy:
@@ -110,7 +166,7 @@ func (o *operationView) detail(op ledger.Operation, names map[crypto.Address]str
 		if op.HashLock != (crypto.Hash{}) {
 			o.HashLock = op.HashLock.String()
 		}
-		o.sentence = fmt.Sprintf("holds %s for %s until %s", amount(op.Amount), who(op.To), o.Expires)
+		o.sentence = o.hold(amount(op.Amount), names)
 	case *ledger.PostHold:
 		o.Hold, o.sentence = op.Hold.String(), "posts hold "+op.Hold.String()
 		if op.Preimage != nil {
@@ -166,17 +222,20 @@ func (o *operationView) detail(op ledger.Operation, names map[crypto.Address]str
 	case *ledger.CloseLine:
 		in(op.Asset)
 		to(op.To)
-		o.sentence = fmt.Sprintf("closes its line in %s, its deposit goes to %s", unit, who(op.To))
+		o.sentence = fmt.Sprintf("closes its line in %s, its deposit goes to %s%s", unit, who(op.To), ifOwn)
 	case *ledger.SetAccount:
 		o.OptIn, o.sentence = &op.OptIn, map[bool]string{true: "opens its lines itself from now on", false: "lets whoever pays open lines"}[op.OptIn]
 	case *ledger.CloseAccount:
 		to(op.To)
-		o.sentence = "closes its account for ever, its deposit goes to " + who(op.To)
+		o.sentence = "closes its account for ever, its deposit goes to " + who(op.To) + ifOwn
 	case *ledger.SetGrant:
 		account(op.Grantee)
 		o.For, o.Period, o.Until = kindName(op.For), op.Period, rfc3339(op.Until)
 		if op.For == ledger.KindFees {
-			unit, o.Asset, known = "the fee asset", "", false
+			unit, o.Asset, known = "the fee asset", "", feeAsset != nil
+			if known {
+				unit, o.Asset, scale = feeAsset.Code, feeAsset.Code, feeAsset.Scale
+			}
 		} else {
 			in(op.Asset)
 		}

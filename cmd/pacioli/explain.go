@@ -53,7 +53,8 @@ func (c *cli) explainCommand() *cobra.Command {
 				return e.Name == args[0] || strconv.FormatUint(uint64(e.Code), 10) == args[0]
 			})
 			if i < 0 {
-				return &problem{err: fmt.Errorf("there is no code %q", args[0]), name: "usage", hint: "pacioli explain lists all codes"}
+				return &problem{err: fmt.Errorf("there is no code %q", args[0]), name: "usage",
+					hint: "pacioli explain lists all codes of transactions; names of errors on this side, as not_sent or line_closed, are in docs/CLI.md"}
 			}
 			r := newCodeResult(all[i])
 			return c.print(r, func(w io.Writer) {

@@ -155,7 +155,20 @@ func (c *cli) grantRevoke() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.do(cmd.Context(), d, func(ctx context.Context, b provenBooks, from payer) ([]ledger.Operation, error) {
 				k, _, err := c.grantKey(ctx, b, from.address, args[0], kind, args[1:])
-				return []ledger.Operation{&ledger.RevokeGrant{Grantee: k.Grantee, For: k.Kind, Asset: k.Asset}}, err
+				if err != nil {
+					return nil, err
+				}
+				op := []ledger.Operation{&ledger.RevokeGrant{Grantee: k.Grantee, For: k.Kind, Asset: k.Asset}}
+				// What was sent under a nonce may be sent again when the grant is gone.
+				if before, err := c.earlier(from.address, d.send); err != nil || before != nil || d.send.out != "" {
+					return op, err
+				}
+				g, err := b.Grant(ctx, k, 0)
+				if err == nil && !g.Present {
+					err = &problem{err: fmt.Errorf("%s has given %s no such grant at height %d; nothing was sent", from.address, k.Grantee, g.Height), name: ledger.GrantUnknown.String(),
+						hint: "pacioli grant list shows those that it has given; --kind names another kind"}
+				}
+				return op, err
 			})
 		},
 	}

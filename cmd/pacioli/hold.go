@@ -33,12 +33,14 @@ type holdFlags struct {
 	hash                                     string // hex, or "new"
 	postBy, voidBy                           []string
 	postAtExpiry                             bool
+	expiresFlag                              string // how the flag of its end is called
 }
 
 // addParties adds the flags that every hold has.
 func (h *holdFlags) addParties(cmd *cobra.Command) {
 	h.deedFlags.add(cmd, "account whose money is held")
 	f := cmd.Flags()
+	h.expiresFlag = "--expires"
 	f.StringVar(&h.to, "to", "", "key of this home, or address, that the money is held for")
 	f.StringVar(&h.granter, "granter", "", "account whose money it is, under a grant for holds to --from")
 	h.noteFlags.add(cmd)
@@ -86,7 +88,7 @@ func (c *cli) holdOperation(ctx context.Context, b provenBooks, from crypto.Addr
 	}
 	old, again := before.(*ledger.CreateHold)
 	var relative bool
-	if op.Expires, relative, err = c.moment(ctx, b, "--expires", h.expires); err != nil {
+	if op.Expires, relative, err = c.moment(ctx, b, h.expiresFlag, h.expires); err != nil {
 		return nil, err
 	}
 	if relative && again {
@@ -233,6 +235,7 @@ who pays may take it back: pacioli hold void. Where the line is frozen at that m
 JSON: as pacioli hold create.`,
 		Example: "  pacioli schedule --from alice --to landlord 900 EUR --at 2027-01-01T00:00:00Z",
 	}, h)
+	h.expiresFlag = "--at"
 	cmd.Flags().StringVar(&h.expires, "at", "", "when it is paid: a time, or how long from now, such as 720h")
 	_ = cmd.MarkFlagRequired("at")
 	return cmd
@@ -297,7 +300,8 @@ JSON: as pacioli pay; results[0].amount is what was paid.`,
 					if preimage != "" {
 						op.Preimage, err = c.preimage(preimage, crypto.Hash{})
 					}
-					asset, _ = c.assetOf(ctx, b, op)
+					m, _ := c.movementOf(ctx, b, op)
+					asset = m.asset
 				} else {
 					var hold client.Proven[ledger.Hold]
 					if _, hold, err = c.openHold(ctx, b, args[0]); err != nil {
@@ -365,6 +369,7 @@ type holdView struct {
 	PostBy       []string        `json:"post_by"`
 	VoidBy       []string        `json:"void_by"`
 	Arbiter      *crypto.Address `json:"arbiter,omitempty"`
+	ArbiterName  string          `json:"arbiter_name,omitempty"`
 	HashLock     string          `json:"hash_lock,omitempty"`
 	Reference    string          `json:"reference,omitempty"`
 	Code         uint32          `json:"code,omitempty"`
@@ -387,7 +392,7 @@ func (c *cli) holdView(ctx context.Context, b books, id crypto.Hash, h ledger.Ho
 		Expires: rfc3339(h.Expires), NotBefore: rfc3339(h.NotBefore), PostAtExpiry: h.PostAtExpiry,
 		PostBy: namesOf(h.PostBy, resolvers), VoidBy: namesOf(h.VoidBy, resolvers), Code: h.Code}
 	if h.Arbiter != (crypto.Address{}) {
-		v.Arbiter = &h.Arbiter
+		v.Arbiter, v.ArbiterName = &h.Arbiter, names[h.Arbiter]
 	}
 	if h.HashLock != (crypto.Hash{}) {
 		v.HashLock = h.HashLock.String()
@@ -416,7 +421,7 @@ func (v holdView) text(w io.Writer) {
 	}
 	fmt.Fprintf(w, "posted by\t%s\nvoided by\t%s\n", or(v.PostBy), or(v.VoidBy))
 	if v.Arbiter != nil {
-		fmt.Fprintf(w, "arbiter\t%s\n", *v.Arbiter)
+		fmt.Fprintf(w, "arbiter\t%s\n", named(*v.Arbiter, v.ArbiterName))
 	}
 	if v.HashLock != "" {
 		fmt.Fprintf(w, "hash lock\t%s\n", v.HashLock)
@@ -507,7 +512,17 @@ func (c *cli) listHolds(ctx context.Context, b provenBooks, account crypto.Addre
 			if v.From != account {
 				direction, other = "from", named(v.From, v.FromName)
 			}
-			fmt.Fprintf(w, "%s\t%s %s\t%s %s\tuntil %s\n", v.ID, v.Amount, v.Asset, direction, other, v.Expires)
+			terms := resolved(v.PostBy, v.VoidBy)
+			if v.NotBefore != "" {
+				terms += "; not posted before " + v.NotBefore
+			}
+			if v.Arbiter != nil {
+				terms += "; arbiter " + named(*v.Arbiter, c.names()[*v.Arbiter])
+			}
+			if v.HashLock != "" {
+				terms += "; hash lock " + v.HashLock
+			}
+			fmt.Fprintf(w, "%s\t%s %s\t%s %s\tuntil %s\tthen %s\t%s\n", v.ID, v.Amount, v.Asset, direction, other, v.Expires, atExpiry(v.PostAtExpiry), terms)
 		}
 		fmt.Fprintf(w, "%d open holds, proven to be all at height %d\n", len(r.Holds), r.Height)
 	})

@@ -26,6 +26,13 @@ type resultView struct {
 	AmountBase string `json:"amount_base,omitempty"`
 	AssetID    string `json:"asset_id,omitempty"` // created
 	Hold       string `json:"hold,omitempty"`     // created
+
+	// Of a hold that was posted or voided, where it is known.
+	From     *crypto.Address `json:"from,omitempty"` // whose money it was
+	FromName string          `json:"from_name,omitempty"`
+	To       *crypto.Address `json:"to,omitempty"` // whom it was posted to
+	ToName   string          `json:"to_name,omitempty"`
+	Returned string          `json:"returned,omitempty"` // the part that was not posted, in decimals
 }
 
 // results shows a receipt's results. An error to find an asset leaves base units: a receipt is shown in any case.
@@ -45,9 +52,10 @@ func (c *cli) results(ctx context.Context, b books, body ledger.Body, receipt le
 		}
 		if !r.Amount.IsZero() {
 			v.AmountBase = r.Amount.String()
-			if id, ok := c.assetOf(ctx, b, op); ok && b != nil {
-				if a, err := b.asset(ctx, id); err == nil {
+			if m, ok := c.movementOf(ctx, b, op); ok && b != nil {
+				if a, err := b.asset(ctx, m.asset); err == nil {
 					v.Amount, v.Asset, v.AmountBase = r.Amount.Format(a.Scale), a.Code, ""
+					v.resolve(op, m, r.Amount, a.Scale, c.names())
 				}
 			}
 		}
@@ -56,36 +64,73 @@ func (c *cli) results(ctx context.Context, b books, body ledger.Body, receipt le
 	return views
 }
 
-// assetOf returns the asset in which an operation moves something. Of a hold that is resolved only the transaction that made
-// it says so.
-func (c *cli) assetOf(ctx context.Context, b books, op ledger.Operation) (ledger.AssetID, bool) {
+// resolve adds what became of a hold.
+func (v *resultView) resolve(op ledger.Operation, m movement, amount ledger.Amount, scale uint32, names map[crypto.Address]string) {
+	if m.from == (crypto.Address{}) {
+		return
+	}
+	v.From, v.FromName = &m.from, names[m.from]
+	if op.Kind() != ledger.KindPostHold {
+		return
+	}
+	v.To, v.ToName = &m.to, names[m.to]
+	if rest, ok := m.held.Sub(amount); ok && !rest.IsZero() {
+		v.Returned = rest.Format(scale)
+	}
+}
+
+// remedy says what to do about an operation that failed, where the code alone does not.
+func remedy(operations []ledger.Operation, at uint32, code ledger.Code) string {
+	if code == ledger.InsufficientFunds && int(at) < len(operations) && operations[at].Kind() == ledger.KindClawback {
+		return "the account has less than that: take less, or with --balancing debit what is there"
+	}
+	e, _ := ledger.Explain(code)
+	return e.Remedy
+}
+
+// movement is in which asset an operation moves something, and of a hold that it resolves between whom, and how much was held.
+type movement struct {
+	asset    ledger.AssetID
+	from, to crypto.Address // zero: not of a hold, or not known
+	held     ledger.Amount
+}
+
+// movementOf returns what an operation moves. Of a hold that is resolved only the transaction that made it says so.
+func (c *cli) movementOf(ctx context.Context, b books, op ledger.Operation) (m movement, ok bool) {
 	var hold crypto.Hash
 	switch o := op.(type) {
 	case *ledger.Transfer:
-		return o.Asset, true
+		return movement{asset: o.Asset}, true
 	case *ledger.CreateHold:
-		return o.Asset, true
+		return movement{asset: o.Asset}, true
 	case *ledger.Clawback:
-		return o.Asset, true
+		return movement{asset: o.Asset}, true
 	case *ledger.PostHold:
 		hold = o.Hold
 	case *ledger.VoidHold:
 		hold = o.Hold
 	default:
-		return ledger.AssetID{}, false
+		return m, false
 	}
 	proven, ok := b.(provenBooks)
 	if !ok {
-		return ledger.AssetID{}, false
+		return m, false
 	}
 	if h, err := proven.Hold(ctx, hold, 0); err == nil && h.Present {
-		return h.Value.Asset, true
+		return movement{h.Value.Asset, h.Value.From, h.Value.To, h.Value.Amount}, true
 	}
 	found, _, err := proven.Search(ctx, query.Search{By: query.ByHold, Hold: hold, Limit: 1})
 	if err != nil || len(found) == 0 {
-		return ledger.AssetID{}, false
+		return m, false
 	}
-	return found[0].Line.Asset, true
+	m.asset = found[0].Line.Asset
+	if e := found[0].Entry; e.Kind == ledger.EntryHold && found[0].Proven {
+		m.from, m.to, m.held = found[0].Line.Account, e.Counterparty, e.Amount
+		if e.Credit {
+			m.from, m.to = m.to, m.from
+		}
+	}
+	return m, true
 }
 
 // resultLines writes what the operations do not say themselves.
@@ -96,7 +141,17 @@ func resultLines(w io.Writer, views []resultView, operations []operationView) {
 			continue
 		}
 		if v.Amount != "" {
-			parts = append(parts, v.Amount+" "+v.Asset)
+			what := v.Amount + " " + v.Asset
+			switch {
+			case v.From != nil && v.To != nil:
+				what += " posted from " + named(*v.From, v.FromName) + " to " + named(*v.To, v.ToName)
+			case v.From != nil:
+				what += " returned to " + named(*v.From, v.FromName)
+			}
+			parts = append(parts, what)
+			if v.Returned != "" {
+				parts = append(parts, v.Returned+" "+v.Asset+" returned")
+			}
 		} else if v.AmountBase != "" {
 			parts = append(parts, v.AmountBase+" base units")
 		}
@@ -133,6 +188,7 @@ type simulationResult struct {
 	Fee        string          `json:"fee"`
 	Deposit    string          `json:"deposit"`
 	FeeAsset   string          `json:"fee_asset,omitempty"` // absent: fee and deposit are in base units
+	Payer      *payerView      `json:"payer"`               // of fee and deposit
 	Signers    []signerView    `json:"signers"`
 	Operations []operationView `json:"operations"`
 	Results    []resultView    `json:"results,omitempty"`
@@ -150,7 +206,7 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 	code := s.Receipt.Code
 	v := c.view(ctx, b, b.network(), d.ID(), d.Body())
 	r := simulationResult{Outcome: "would_commit", ID: d.ID(), Code: uint32(code), CodeName: code.String(), Fee: s.Receipt.Fee.String(),
-		Deposit: s.Receipt.Deposit.String(), Signers: v.Signers, Operations: v.Operations, Results: c.results(ctx, b, d.Body(), s.Receipt),
+		Deposit: s.Receipt.Deposit.String(), Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations, Results: c.results(ctx, b, d.Body(), s.Receipt),
 		Balances: []afterView{}, Height: s.Height, Time: time.UnixMilli(int64(s.UnixMillis)).UTC().Format(time.RFC3339Nano)}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
@@ -193,7 +249,8 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 		} else {
 			at := max(s.Receipt.Failed, 1) - 1
 			r.Outcome, p.code, r.FailedAt = "would_fail", int(client.Failed), &at
-			p.err = fmt.Errorf("the transaction would fail with code %d (%s) at operation %d: only its fee would be taken", uint32(code), code, at)
+			p.hint = remedy(d.Body().Operations, at, code)
+			p.err = fmt.Errorf("the transaction would fail with code %d (%s) at operation %d: it would take %s", uint32(code), code, at, taken(r.Fee, r.Deposit, r.FeeAsset))
 		}
 		failure = p
 	}
@@ -218,6 +275,7 @@ func (r simulationResult) text(w io.Writer) {
 		unit = "base units"
 	}
 	fmt.Fprintf(w, "fee\t%s %s\ndeposit\t%s %s\n", r.Fee, unit, r.Deposit, unit)
+	payerLine(w, r.Payer)
 	for _, b := range r.Balances {
 		text := fmt.Sprintf("%s %s", b.Balance, b.Asset)
 		if strings.Trim(b.DebitsPending+b.CreditsPending, "0.") != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -54,6 +55,14 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 	}
 	root.SetOut(c.out)
 	root.SetErr(c.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+			if given := unknown.GetSpecifiedShortnames(); given != "" && strings.ContainsAny(given[:1], "0123456789.") {
+				return usage("-%s: amounts are not negative", given)
+			}
+		}
+		return err
+	})
 	f := root.PersistentFlags()
 	f.StringVar(&c.home, "home", "", "folder of keys, configuration and verified headers (default ~/.pacioli)")
 	f.StringVar(&c.output, "output", "text", "how results are written: text or json")

@@ -123,7 +123,13 @@ type request struct {
 // any point leaves a file that can be sent again.
 //
 // Call it within [cli.online], after sendFlags.check.
-func (c *cli) perform(ctx context.Context, b provenBooks, r request) error {
+func (c *cli) perform(ctx context.Context, b provenBooks, r request) (err error) {
+	defer func() { err = c.dear(ctx, b, err) }()
+	for _, op := range r.operations {
+		if t, ok := op.(*ledger.Transfer); ok && t.Amount.IsZero() {
+			return usage("the amount is 0: want more than 0")
+		}
+	}
 	in, sponsor, err := c.intent(ctx, b, r)
 	if err != nil {
 		return err
@@ -297,6 +303,24 @@ func (c *cli) intent(ctx context.Context, b books, r request) (in client.Intent,
 	}
 	in.MaxDeposit, err = feeAmount(ctx, b, "--max-deposit", r.send.maxDeposit)
 	return in, sponsor, err
+}
+
+// dear says in decimals of the fee asset that a fee is above its maximum. Other errors are left as they are.
+func (c *cli) dear(ctx context.Context, b books, err error) error {
+	dear, ok := errors.AsType[*client.FeeAboveMaximum](err)
+	if !ok {
+		return err
+	}
+	parameters, failed := b.parameters(ctx)
+	if failed != nil {
+		return err
+	}
+	asset, failed := b.asset(ctx, parameters.FeeAsset)
+	if failed != nil {
+		return err
+	}
+	return hinted(fmt.Errorf("the fee is %s %s, above the maximum of %s", dear.Fee.Format(asset.Scale), asset.Code, dear.Maximum.Format(asset.Scale)),
+		"nothing was sent; give a higher --max-fee")
 }
 
 // feeAmount reads decimals of the fee asset; nil when there are none.
@@ -664,7 +688,7 @@ func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sen
 			return err
 		}
 		v := c.view(ctx, b, b.network(), d.ID(), d.Body())
-		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations}
+		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations}
 		if err := c.print(r, r.text); err != nil {
 			return err
 		}

@@ -128,8 +128,12 @@ func (c *cli) statement(ctx context.Context, b provenBooks, r statement.Request,
 	if errors.Is(err, statement.ErrNoAsset) {
 		return &problem{err: err, name: "asset_unknown", hint: "codes are upper case"}
 	}
-	if errors.Is(err, statement.ErrClosed) {
-		return &problem{err: err, name: "line_closed", hint: "--to a height before it was closed, or --from one after"}
+	if closed, ok := errors.AsType[*statement.Closed](err); ok {
+		hint := "give --to a height before it was closed, or --from one after"
+		if closed.Height > 1 {
+			hint = fmt.Sprintf("give --to %d for what was there before, or --from %d for what came after", closed.Height-1, closed.Height+1)
+		}
+		return &problem{err: err, name: "line_closed", hint: hint}
 	}
 	if err != nil {
 		return err

@@ -503,7 +503,11 @@ JSON: as pacioli pay.`,
 				if err := ofNetwork(b, d, args[0]); err != nil {
 					return err
 				}
-				return c.deliver(ctx, b, d, s)
+				err := c.deliver(ctx, b, d, s)
+				if _, dead := errors.AsType[*client.Dead](err); dead {
+					return hinted(err, "this file can never take effect: build a new one")
+				}
+				return err
 			})
 		},
 	}
@@ -584,7 +588,7 @@ JSON: as tx inspect.`,
 				}
 				built, err := b.Sponsor(ctx, d, in)
 				if err != nil {
-					return err
+					return c.dear(ctx, b, err)
 				}
 				party := len(d.Body().Signers)
 				names, err := c.keysFor(p, built.Accounts()[party])

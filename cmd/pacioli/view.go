@@ -21,6 +21,44 @@ type signerView struct {
 	Nonce    string         `json:"nonce,omitempty"` // hex
 }
 
+// payerView is who paid the fee and the deposits of a transaction, or is to.
+type payerView struct {
+	Address crypto.Address `json:"address"`
+	Name    string         `json:"name,omitempty"`
+	As      string         `json:"as"` // signer, the first one; sponsor; or fee_granter
+}
+
+// payerOf tells who pays. sponsor is nil when there is none.
+func (c *cli) payerOf(body ledger.Body, sponsor *ledger.Sponsor) *payerView {
+	v := payerView{body.Payer(), "", "signer"}
+	if sponsor != nil {
+		v.Address, v.As = sponsor.Address, "sponsor"
+	} else if body.FeeGranter != (crypto.Address{}) {
+		v.As = "fee_granter"
+	}
+	v.Name = c.names()[v.Address]
+	return &v
+}
+
+// payerLine says who paid where it was not the first signer.
+func payerLine(w io.Writer, v *payerView) {
+	if v != nil && v.As != "signer" {
+		fmt.Fprintf(w, "payer\t%s, the %s\n", named(v.Address, v.Name), strings.ReplaceAll(v.As, "_", " "))
+	}
+}
+
+// taken says what a transaction that fails costs. unit may be empty.
+func taken(fee, deposit, unit string) string {
+	if unit == "" {
+		unit = "base units"
+	}
+	text := fmt.Sprintf("only its fee of %s %s", fee, unit)
+	if strings.Trim(deposit, "0.") != "" {
+		text += fmt.Sprintf(" and a deposit of %s %s for new accounts", deposit, unit)
+	}
+	return text
+}
+
 // operationView is an operation as results show it; its kind says which fields it has. Amounts are in decimals of the
 // asset, or in base units (amount_base, with asset_id) when the asset is not known here.
 type operationView struct {
@@ -68,9 +106,11 @@ func (c *cli) view(ctx context.Context, b books, network ledger.Network, id cryp
 		a, err := b.asset(ctx, id)
 		return a, err == nil
 	}
+	var feeAsset *ledger.Asset
 	if b != nil {
 		if p, err := b.parameters(ctx); err == nil {
 			if a, ok := asset(p.FeeAsset); ok {
+				feeAsset = &a
 				v.MaxFee, v.FeeAsset = body.MaxFee.Format(a.Scale), a.Code
 			}
 		}
@@ -95,6 +135,11 @@ func (c *cli) view(ctx context.Context, b books, network ledger.Network, id cryp
 			}
 			if a, ok := asset(op.Asset); ok {
 				o.Amount, o.Asset = op.Amount.Format(a.Scale), a.Code
+				from := o.By
+				if op.Granter != (crypto.Address{}) {
+					from = op.Granter
+				}
+				o.issues, o.burns = a.Issuer == from, a.Issuer == op.To
 			} else {
 				o.AmountBase, o.AssetID = op.Amount.String(), hex.EncodeToString(op.Asset[:])
 			}
@@ -106,7 +151,7 @@ func (c *cli) view(ctx context.Context, b books, network ledger.Network, id cryp
 				o.guardView = newGuardView(p)
 			}
 		}
-		o.detail(op, names, asset)
+		o.detail(op, names, asset, feeAsset)
 		v.Operations = append(v.Operations, o)
 	}
 	return v
@@ -129,12 +174,27 @@ func (o operationView) line(names map[crypto.Address]string) string {
 		if o.AmountBase != "" {
 			what = o.AmountBase + " base units of asset " + o.AssetID
 		}
-		if len(o.Balancing) > 0 {
+		switch {
+		case o.everything && o.AmountBase != "":
+			what = "all that is available of asset " + o.AssetID
+		case o.everything:
+			what = "all that is available of its " + o.Asset
+			if o.Granter != nil {
+				what = "all that is available of the " + o.Asset
+			}
+		case len(o.Balancing) > 0:
 			what = "at most " + what
 		}
-		text := fmt.Sprintf("%s pays %s to %s", by, what, named(*o.To, o.ToName))
+		verb := "pays"
+		if o.issues {
+			verb = "issues"
+		}
+		text := fmt.Sprintf("%s %s %s to %s", by, verb, what, named(*o.To, o.ToName))
 		if o.Granter != nil {
 			text += " from " + named(*o.Granter, o.GranterName)
+		}
+		if o.burns {
+			text += ", its issuer, who takes it back (burns it)"
 		}
 		if o.Memo != "" {
 			text += fmt.Sprintf(", memo %q", o.Memo)
@@ -144,7 +204,11 @@ func (o operationView) line(names map[crypto.Address]string) string {
 		}
 		return text
 	case ledger.KindCreateAsset.String():
-		return fmt.Sprintf("%s creates asset %s with %d decimals and at most %s", by, o.Asset, *o.Scale, o.MaxSupply)
+		power := "no controls"
+		if len(o.Controls) > 0 {
+			power = "the controls " + strings.Join(o.Controls, ", ")
+		}
+		return fmt.Sprintf("%s creates asset %s with %d decimals and at most %s, %s", by, o.Asset, *o.Scale, o.MaxSupply, power)
 	case ledger.KindSetPolicy.String():
 		text := fmt.Sprintf("%s changes its policy to %d of %d keys, hash %s", by, o.Threshold, len(o.Policy), o.PolicyHash)
 		if o.ChangeThreshold != 0 {
@@ -175,6 +239,7 @@ type txResult struct {
 	Fee         string          `json:"fee,omitempty"`
 	FeeAsset    string          `json:"fee_asset,omitempty"`
 	ValidUntil  string          `json:"valid_until,omitempty"`
+	Payer       *payerView      `json:"payer"` // of fee and deposit
 	Signers     []signerView    `json:"signers"`
 	Operations  []operationView `json:"operations"`
 	Deposit     string          `json:"deposit,omitempty"` // for new rows, paid back when they go
@@ -218,7 +283,7 @@ func (c *cli) show(ctx context.Context, b books, f client.Final, steps *proofVie
 	v := c.view(ctx, b, b.network(), f.ID, f.Tx.Body)
 	r := txResult{Outcome: client.OutcomeOf(f, nil).String(), ID: f.ID, Code: uint32(f.Receipt.Code), CodeName: f.Receipt.Code.String(),
 		Height: f.Height, Index: &f.Index, ProofHeight: f.ProofHeight, Time: f.Time.UTC().Format(time.RFC3339Nano), Fee: f.Receipt.Fee.String(),
-		ValidUntil: v.ValidUntil, Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt), Proof: steps}
+		ValidUntil: v.ValidUntil, Payer: c.payerOf(f.Tx.Body, f.Tx.Sponsor), Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt), Proof: steps}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
 			r.Fee, r.Deposit, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), f.Receipt.Deposit.Format(a.Scale), a.Code
@@ -226,11 +291,10 @@ func (c *cli) show(ctx context.Context, b books, f client.Final, steps *proofVie
 	}
 	var failure error
 	if f.Receipt.Code != ledger.OK {
-		e, _ := ledger.Explain(f.Receipt.Code)
 		at := max(f.Receipt.Failed, 1) - 1
 		r.FailedAt = &at
-		failure = &problem{err: fmt.Errorf("transaction %s is in block %d, and failed with code %d (%s) at operation %d: only its fee was taken",
-			f.ID, f.Height, uint32(f.Receipt.Code), f.Receipt.Code, at), code: int(client.Failed), name: f.Receipt.Code.String(), hint: e.Remedy, id: f.ID.String()}
+		failure = &problem{err: fmt.Errorf("transaction %s is in block %d, and failed with code %d (%s) at operation %d: it took %s",
+			f.ID, f.Height, uint32(f.Receipt.Code), f.Receipt.Code, at, taken(r.Fee, r.Deposit, r.FeeAsset)), code: int(client.Failed), name: f.Receipt.Code.String(), hint: remedy(f.Tx.Body.Operations, at, f.Receipt.Code), id: f.ID.String()}
 	}
 	if err := c.print(r, r.text); err != nil {
 		return err
@@ -251,6 +315,7 @@ func (r txResult) text(w io.Writer) {
 	if strings.Trim(r.Deposit, "0.") != "" {
 		fmt.Fprintf(w, "deposit\t%s\n", strings.TrimSpace(r.Deposit+" "+r.FeeAsset))
 	}
+	payerLine(w, r.Payer)
 	if r.Height == 0 {
 		return
 	}
