@@ -502,9 +502,9 @@ func (c *Client) Send(ctx context.Context, raw []byte, from Mark) (Final, error)
 	return c.send(ctx, raw, from, false)
 }
 
-// SendAgain is Send for bytes that may have been sent before, by this program or another. Then no refusal tells that they
-// did not take effect: an account whose policy has changed since is refused for that before anybody looks for the
-// transaction. So a refusal is *Unknown here, unless the transaction is proven to be dead.
+// SendAgain is Send for bytes that may have been sent before, by this program or another. Then a refusal does not always
+// tell that they did not take effect: an account whose policy has changed since, say, is refused for that before anybody
+// looks whether the transaction was there. Such a refusal is *Unknown here, unless the transaction is proven to be dead.
 func (c *Client) SendAgain(ctx context.Context, raw []byte, from Mark) (Final, error) {
 	return c.send(ctx, raw, from, true)
 }
@@ -520,7 +520,7 @@ func (c *Client) send(ctx context.Context, raw []byte, from Mark, again bool) (F
 		case ledger.Expired, ledger.NonceUsed, ledger.SequenceUsed:
 			again = true // what an earlier call has sent is refused like this
 		}
-		if again { // and a node's "not found" proves nothing
+		if again && refusal.Code < ledger.FeeAboveMaximum { // not later than for its sequence or nonce; and a node's "not found" proves nothing
 			tx, decodeErr := ledger.Decode(raw)
 			if decodeErr != nil {
 				return Final{}, decodeErr

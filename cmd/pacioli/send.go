@@ -485,7 +485,7 @@ func (c *cli) sendAgain(ctx context.Context, b provenBooks, earlier *client.Draf
 		if s.noWait {
 			return false, c.deliver(ctx, b, earlier, s)
 		}
-		if f, err = c.await(ctx, b, earlier); err != nil {
+		if f, err = c.await(ctx, earlier, b.SendAgain); err != nil {
 			if _, dead := errors.AsType[*client.Dead](err); dead {
 				c.say("the earlier attempt did not take effect and never will: making it anew")
 				return true, nil
@@ -695,7 +695,7 @@ func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sen
 		c.say("a node has taken it, which is no promise: pacioli tx show %s", d.ID())
 		return nil
 	}
-	f, err := c.await(ctx, b, d)
+	f, err := c.await(ctx, d, b.Send)
 	if err != nil {
 		return err
 	}
@@ -703,7 +703,7 @@ func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sen
 }
 
 // await sends a signed draft and waits for its end.
-func (c *cli) await(ctx context.Context, b provenBooks, d *client.Draft) (client.Final, error) {
+func (c *cli) await(ctx context.Context, d *client.Draft, send func(context.Context, []byte, client.Mark) (client.Final, error)) (client.Final, error) {
 	raw, err := d.Raw()
 	if err != nil {
 		return client.Final{}, hinted(err, "pacioli tx sign adds signatures")
@@ -712,7 +712,7 @@ func (c *cli) await(ctx context.Context, b provenBooks, d *client.Draft) (client
 	if d.Before != nil {
 		from = *d.Before
 	}
-	return b.Send(ctx, raw, from)
+	return send(ctx, raw, from)
 }
 
 // conclude shows the end of a transaction.
