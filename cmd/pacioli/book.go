@@ -45,7 +45,7 @@ func (c *cli) notInBook(name string) error {
 		return nil // which is refused elsewhere
 	}
 	if _, err := os.Lstat(c.contactFile(name)); err == nil {
-		return &problem{err: fmt.Errorf("%q is in the address book", name), name: "name_taken", hint: "pacioli account remove " + name + ", or choose another name"}
+		return &problem{err: fmt.Errorf("%q is in the address book already", name), name: "name_taken", hint: "pacioli account remove " + name + ", or choose another name"}
 	}
 	return nil
 }
