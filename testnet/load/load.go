@@ -320,7 +320,7 @@ func (l *Load) plan(kind string) []plan {
 	payer := l.o.Payers[l.random.IntN(len(l.o.Payers))]
 	sequenced := payer.sequenced && kind != Forged && kind != Reused && kind != Conflict &&
 		(payer.inFlight < maxSequenced || len(payer.holes) > 0)
-	p := plan{kind: kind, payer: payer, policy: !payer.registered, flip: l.random.IntN(512)}
+	p := plan{kind: kind, payer: payer, policy: payer.carries(), flip: l.random.IntN(512)}
 	transfer := func(amount ledger.Amount) ledger.Operation {
 		to := l.receiver[l.random.IntN(len(l.receiver))]
 		if other := l.o.Payers[l.random.IntN(len(l.o.Payers))]; other != payer && l.random.IntN(2) == 0 {
@@ -371,7 +371,7 @@ func (l *Load) plan(kind string) []plan {
 			return []plan{p}
 		}
 		old := live[l.random.IntN(len(live))]
-		p.payer, p.key, p.policy = old.payer, old.key, !old.payer.registered
+		p.payer, p.key, p.policy = old.payer, old.key, old.payer.carries()
 		if p.operations[0].(*ledger.Transfer).To == p.payer.Address { // the payer has changed
 			p.operations[0].(*ledger.Transfer).To = l.receiver[0]
 		}
@@ -582,7 +582,9 @@ func (l *Load) see(blocks []*audit.Block) {
 			}
 			if p := l.pending[id]; p != nil {
 				p.claim.Height, p.claim.Index = b.Height, uint64(i)
-				p.payer.registered = true
+				if p.payer.registered.IsZero() {
+					p.payer.registered = time.Now()
+				}
 				l.end(p, audit.Final, b.Results[i].Code)
 				if p.key.sequence == 0 {
 					if l.settled = append(l.settled, p); len(l.settled) > 200 {

@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -17,9 +18,9 @@ type Payer struct {
 	sequenced bool // pays by sequence; the others by nonce
 
 	// Guarded by Load.mu.
-	registered bool     // a payment of it is final: the ledger knows its policy
-	next       uint64   // sequence
-	holes      []uint64 // sequences of payments that were never sent
+	registered time.Time // when a payment of it was final, so that the ledger knows its policy; zero: not yet
+	next       uint64    // sequence
+	holes      []uint64  // sequences of payments that were never sent
 	inFlight   int
 }
 
@@ -32,6 +33,12 @@ var schemes = [][]crypto.Scheme{
 
 // maxSequenced bounds the payments of one account that wait for each other's sequence. More would test only patience.
 const maxSequenced = 4
+
+// catchUp is for how long a payer goes on carrying its policy: a node that was killed has to catch up before it knows it.
+const catchUp = 15 * time.Second
+
+// carries tells whether a payment has to carry the payer's policy.
+func (p *Payer) carries() bool { return p.registered.IsZero() || time.Since(p.registered) < catchUp }
 
 // NewPayers derives n payers from a seed; the same seed makes the same keys. They are for test networks: whoever knows
 // the seed has the keys. Every fifth pays by sequence.
