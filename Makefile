@@ -26,7 +26,7 @@ check: ## gofmt, vet, staticcheck
 	$(GO) tool staticcheck ./...
 
 .PHONY: test
-test: check ## every check and test that CI runs, on 2 cores within 10 minutes
+test: check ## every check and test that CI runs, on 2 cores within 15 minutes
 	$(GO) test -timeout 9m ./...
 
 .PHONY: race
