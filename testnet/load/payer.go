@@ -35,7 +35,7 @@ var schemes = [][]crypto.Scheme{
 const maxSequenced = 4
 
 // catchUp is for how long a payer goes on carrying its policy: a node that was killed has to catch up before it knows it.
-const catchUp = 15 * time.Second
+const catchUp = time.Minute
 
 // carries tells whether a payment has to carry the payer's policy.
 func (p *Payer) carries() bool { return p.registered.IsZero() || time.Since(p.registered) < catchUp }
