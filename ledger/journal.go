@@ -82,15 +82,11 @@ func (e Entry) Encode() []byte {
 	w := canonical.NewWriter(make([]byte, 0, 160))
 	w.Uint64(1, e.Number)
 	w.Uint64(2, e.Height)
-	if e.TxID != (crypto.Hash{}) {
-		w.Message(3, e.TxID[:])
-	}
+	writeOptional(w, 3, e.TxID[:])
 	w.Uint32(4, e.Operation)
 	w.Uint32(5, uint32(e.Kind))
 	w.Bool(6, e.Credit)
-	if e.Counterparty != (crypto.Address{}) {
-		w.Message(7, e.Counterparty[:])
-	}
+	writeAddress(w, 7, e.Counterparty)
 	w.Bytes(8, e.Amount.Bytes())
 	w.Bytes(9, e.DebitsPending.Bytes())
 	w.Bytes(10, e.DebitsPosted.Bytes())
@@ -107,15 +103,11 @@ func DecodeEntry(b []byte) (e Entry, err error) {
 	r := canonical.NewReader(b)
 	e.Number = r.Uint64(1, "number")
 	e.Height = r.Uint64(2, "height")
-	if r.OptionalFixed(3, "tx_id", e.TxID[:]) && e.TxID == (crypto.Hash{}) {
-		r.Fail("tx_id", "explicit default")
-	}
+	readOptional(r, 3, "tx_id", e.TxID[:])
 	e.Operation = r.Uint32(4, "operation")
 	e.Kind = EntryKind(r.Uint32(5, "kind"))
 	e.Credit = r.Bool(6, "credit")
-	if r.OptionalFixed(7, "counterparty", e.Counterparty[:]) && e.Counterparty == (crypto.Address{}) {
-		r.Fail("counterparty", "explicit default")
-	}
+	e.Counterparty = readAddress(r, 7, "counterparty")
 	e.Amount = readAmount(r, 8, "amount")
 	e.DebitsPending = readAmount(r, 9, "debits_pending")
 	e.DebitsPosted = readAmount(r, 10, "debits_posted")

@@ -26,18 +26,14 @@ type OperationResult struct {
 // Encode writes the canonical receipt.
 func (r Receipt) Encode() []byte {
 	w := canonical.NewWriter(nil)
-	if r.TxID != (crypto.Hash{}) {
-		w.Message(1, r.TxID[:])
-	}
+	writeOptional(w, 1, r.TxID[:])
 	w.Uint32(2, uint32(r.Code))
 	w.Uint32(3, r.Failed)
 	w.Bytes(4, r.Fee.Bytes())
 	for _, o := range r.Results {
 		ow := canonical.NewWriter(nil)
 		ow.Bytes(1, o.Amount.Bytes())
-		if o.Asset != (AssetID{}) {
-			ow.Message(2, o.Asset[:])
-		}
+		writeOptional(ow, 2, o.Asset[:])
 		writeOptional(ow, 3, o.Hold[:])
 		w.Message(5, ow.Done())
 	}
@@ -48,18 +44,14 @@ func (r Receipt) Encode() []byte {
 // DecodeReceipt reads a receipt.
 func DecodeReceipt(b []byte) (receipt Receipt, err error) {
 	r := canonical.NewReader(b)
-	if r.OptionalFixed(1, "tx_id", receipt.TxID[:]) && receipt.TxID == (crypto.Hash{}) {
-		r.Fail("tx_id", "explicit default")
-	}
+	readOptional(r, 1, "tx_id", receipt.TxID[:])
 	receipt.Code = Code(r.Uint32(2, "code"))
 	receipt.Failed = r.Uint32(3, "failed")
 	receipt.Fee = readAmount(r, 4, "fee")
 	r.Repeated(5, "results", MaxOperations, func(_ int, element []byte) error {
 		or := canonical.NewReader(element)
 		o := OperationResult{Amount: readAmount(or, 1, "amount")}
-		if or.OptionalFixed(2, "asset", o.Asset[:]) && o.Asset == (AssetID{}) {
-			or.Fail("asset", "explicit default")
-		}
+		readOptional(or, 2, "asset", o.Asset[:])
 		readOptional(or, 3, "hold", o.Hold[:])
 		receipt.Results = append(receipt.Results, o)
 		return or.Close()

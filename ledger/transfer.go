@@ -88,16 +88,12 @@ func checkDebited(b *Body, by uint32, granter, to crypto.Address) error {
 
 // A note is what the caller of a movement adds for itself: fields 5 to 7 of every operation that moves something.
 func readNote(r *canonical.Reader) (reference Reference, code uint32, memo string) {
-	if r.OptionalFixed(5, "reference", reference[:]) && reference == (Reference{}) {
-		r.Fail("reference", "explicit default")
-	}
+	readOptional(r, 5, "reference", reference[:])
 	return reference, r.Uint32(6, "code"), r.String(7, "memo", MaxMemoBytes)
 }
 
 func writeNote(w *canonical.Writer, reference Reference, code uint32, memo string) {
-	if reference != (Reference{}) {
-		w.Message(5, reference[:])
-	}
+	writeOptional(w, 5, reference[:])
 	w.Uint32(6, code)
 	w.String(7, memo)
 }

@@ -249,9 +249,7 @@ func DecodeBody(raw []byte) (*Body, error) {
 		return canonical.In(k.name, kr.Close())
 	})
 	b.MaxDeposit = readAmount(r, 6, "max_deposit")
-	if r.OptionalFixed(7, "fee_granter", b.FeeGranter[:]) && b.FeeGranter == (crypto.Address{}) {
-		r.Fail("fee_granter", "explicit default")
-	}
+	b.FeeGranter = readAddress(r, 7, "fee_granter")
 	if err := r.Close(); err != nil {
 		return nil, err
 	}
@@ -395,9 +393,7 @@ func (b *Body) encode() []byte {
 		w.Message(5, ow.Done())
 	}
 	w.Bytes(6, b.MaxDeposit.Bytes())
-	if b.FeeGranter != (crypto.Address{}) {
-		w.Message(7, b.FeeGranter[:])
-	}
+	writeAddress(w, 7, b.FeeGranter)
 	return w.Done()
 }
 
