@@ -37,16 +37,19 @@ var imports = map[string]string{
 	// The rules a second time: nothing of the first.
 	"ledger/reference": "proto/pacioliv1 google.golang.org/protobuf",
 	"ledger/query":     "crypto crypto/canonical ledger",
-	"ledger/store": "crypto crypto/canonical ledger github.com/cockroachdb/pebble/v2 github.com/cosmos/iavl github.com/cosmos/ics23/go " +
+	// Kills the process where a test says, for the packages that write to the disk.
+	"failpoint": "",
+	"ledger/store": "crypto crypto/canonical failpoint ledger github.com/cockroachdb/pebble/v2 github.com/cosmos/iavl github.com/cosmos/ics23/go " +
 		"cosmossdk.io/core/store", // in the signatures of iavl
 	"genesis": "crypto ledger github.com/cometbft/cometbft/crypto github.com/cometbft/cometbft/libs/json github.com/cometbft/cometbft/types",
-	"app": "app/index app/mempool app/signature crypto crypto/canonical ledger ledger/proof ledger/query ledger/store " +
-		"github.com/cometbft/cometbft/abci github.com/cometbft/cometbft/libs/service github.com/cometbft/cometbft/proto/tendermint/crypto github.com/cometbft/cometbft/proxy",
+	"app": "app/index app/mempool app/signature app/snapshot crypto crypto/canonical failpoint ledger ledger/proof ledger/query ledger/store " +
+		"github.com/cometbft/cometbft/abci github.com/cometbft/cometbft/libs/service github.com/cometbft/cometbft/proto/tendermint/crypto github.com/cometbft/cometbft/proto/tendermint/types github.com/cometbft/cometbft/crypto/ed25519 github.com/cometbft/cometbft/crypto/mldsa65 github.com/cometbft/cometbft/proxy",
 	"app/index":        "crypto crypto/canonical ledger ledger/query",
 	"app/mempool":      "app/signature crypto ledger",
 	"app/signature":    "crypto ledger",
-	"app/node":         "app app/... crypto crypto/canonical genesis ledger ledger/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2 github.com/go-viper/mapstructure/v2 github.com/prometheus/client_golang",
-	"app/node/cometdb": "github.com/cockroachdb/pebble/v2 github.com/cometbft/cometbft-db github.com/cometbft/cometbft/config",
+	"app/snapshot":     "crypto crypto/canonical ledger ledger/store",
+	"app/node":         "app app/... client/light crypto crypto/canonical failpoint genesis ledger ledger/... github.com/cometbft/cometbft github.com/cometbft/cometbft-db github.com/pelletier/go-toml/v2 github.com/go-viper/mapstructure/v2 github.com/prometheus/client_golang",
+	"app/node/cometdb": "failpoint github.com/cockroachdb/pebble/v2 github.com/cometbft/cometbft-db github.com/cometbft/cometbft/config",
 	"client": "client/light crypto crypto/canonical genesis ledger ledger/proof ledger/query github.com/cometbft/cometbft/abci/types github.com/cometbft/cometbft/libs " +
 		"github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
 	"client/light":        "github.com/cometbft/cometbft/libs/math github.com/cometbft/cometbft/light github.com/cometbft/cometbft/proto github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
@@ -57,6 +60,7 @@ var imports = map[string]string{
 	// A chain in memory for the tests of the client and of who uses it.
 	"client/clienttest": "app/index client crypto crypto/canonical genesis ledger ledger/... github.com/cockroachdb/pebble/v2/vfs github.com/cometbft/cometbft",
 	"testnet":           "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",
+	"testnet/sim":       "app app/... crypto genesis ledger ledger/... github.com/cometbft/cometbft github.com/cockroachdb/pebble/v2/vfs github.com/cosmos/gogoproto/proto",
 	"testnet/...":       "app/... client client/... crypto crypto/... genesis ledger ledger/... testnet testnet/... github.com/cometbft/cometbft github.com/pelletier/go-toml/v2",
 	"proto/...":         "github.com/bufbuild/protocompile google.golang.org/protobuf",
 	"cmd/...":           "anything",
@@ -393,7 +397,7 @@ func TestNoMachinePaths(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == "fuzz") {
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == ".pacioli" || d.Name() == "bin" || d.Name() == "fuzz") {
 			return fs.SkipDir
 		}
 		if d.IsDir() || d.Name() == ".git" || name == "tidy_test.go" || !slices.Contains([]string{".go", ".md", ".toml", ".json", ".txt", ".yml", ".yaml", ".sh", ".proto", ".mod", ""}, filepath.Ext(name)) {

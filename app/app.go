@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
@@ -47,6 +48,12 @@ type Options struct {
 	// MaxBlockOperations bounds what this node proposes in one block, up to 40,000; 0: 20,000, about a second of execution.
 	MaxBlockOperations int
 
+	Snapshots SnapshotOptions
+	// Retain says, after each commit, the height from which on this node keeps history: states, rows of the index, and
+	// CometBFT's blocks, which it asks to be deleted below it. It must not go down, and is called from Commit alone. 0 and
+	// nil: all.
+	Retain func(ledger.Header) uint64
+
 	Version string
 	Logger  *slog.Logger // nil: none
 }
@@ -54,7 +61,7 @@ type Options struct {
 // App is an ABCI application. All methods may be called concurrently, as CometBFT does without locks between: queries
 // and admission run beside execution. The calls of the consensus connection come one after another.
 type App struct {
-	abci.BaseApplication // vote extensions and snapshots: not used
+	abci.BaseApplication // vote extensions: not used
 
 	o       Options
 	log     *slog.Logger
@@ -67,12 +74,56 @@ type App struct {
 	simulations chan struct{}
 	done        context.Context // ends the wait for a first transaction when the application closes
 	close       context.CancelFunc
+	snapshots   snapshots
+
+	// committing is held by Commit, and by Hold, which so keeps the committed height where it is.
+	committing sync.Mutex
+	retain     atomic.Uint64 // what Retain has last said
 
 	mu      sync.Mutex
 	last    lastBlock                // of the committed height
 	genesis *genesis                 // between InitChain and the first commit
 	known   map[crypto.Hash]*outcome // of proposals for the next height, by everything they depend on
 	staged  *outcome                 // of the block between FinalizeBlock and Commit
+	figures Figures
+	signed  map[ledger.ConsensusAddress]uint64 // the last block that each is known to have signed
+}
+
+// Figures are what the application has measured, for the node to publish.
+type Figures struct {
+	Execution    time.Duration // of the newest block that was executed
+	Executed     uint64        // blocks, also those of proposals that were not decided
+	Transactions int           // of the newest block
+	// MissedLast is how many validators have not signed the block before the newest one.
+	MissedLast int
+}
+
+// Figures returns what was measured.
+func (a *App) Figures() Figures {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.figures
+}
+
+// LastSigned returns the newest block that a validator is known to have signed; 0: none since this process runs.
+func (a *App) LastSigned(v ledger.ConsensusAddress) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.signed[v]
+}
+
+// note keeps who has signed the block before. The caller holds mu.
+func (a *App) note(o *outcome) {
+	a.figures.Transactions, a.figures.MissedLast = len(o.txs), 0
+	signed := make(map[ledger.ConsensusAddress]uint64, len(o.votes))
+	for _, v := range o.votes {
+		if signed[v.Validator] = a.signed[v.Validator]; v.Signed {
+			signed[v.Validator] = o.header.Height - 1
+		} else {
+			a.figures.MissedLast++
+		}
+	}
+	a.signed = signed
 }
 
 // lastBlock is what the application remembers of the committed block: the note that the store keeps with its height.
@@ -144,6 +195,9 @@ func New(o Options) (*App, error) {
 			return nil, errors.Join(fmt.Errorf("reading the note of height %d: %w", h, err), s.Close())
 		}
 	}
+	if err := a.openSnapshots(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	a.pool = mempool.New(o.Mempool, a.admission, a.checked, o.Logger)
 	return a, nil
 }
@@ -152,7 +206,16 @@ func New(o Options) (*App, error) {
 func (a *App) Close() error {
 	a.close()
 	a.pool.Close()
-	return a.store.Close()
+	return errors.Join(a.closeSnapshots(), a.store.Close())
+}
+
+// Hold runs f while no block is committed, for a copy of the node's databases that are of one height. CometBFT's block store
+// is then at that height or one above it, its state at that height or one below: what a node that was killed may have too.
+// Consensus waits meanwhile, so f must be quick.
+func (a *App) Hold(f func(height uint64) error) error {
+	a.committing.Lock()
+	defer a.committing.Unlock()
+	return f(a.store.Height())
 }
 
 // Store returns the state on disk, for read-only use by the node: metrics, proofs, checks.

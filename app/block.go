@@ -10,6 +10,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app/index"
 	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
@@ -17,7 +18,7 @@ import (
 // It assumes nothing of what ProcessProposal saw: block sync and replay come without it. A panic or an error here stops
 // the node: to go on would be to fork.
 func (a *App) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
-	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior)
+	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior, votesOf(req.DecidedLastCommit))
 	o := a.lookup(p.key())
 	if o == nil {
 		var err error
@@ -60,25 +61,49 @@ func (a *App) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	}
 	for _, v := range o.Updates {
 		answer.ValidatorUpdates = append(answer.ValidatorUpdates, abci.ValidatorUpdate{PubKey: publicKey(v), Power: int64(v.Power)})
-		a.log.Warn("remove validator for equivocation", "height", req.Height, "validator", fmt.Sprintf("%X", v.Address()))
+		a.logValidator(v, req.Height)
 	}
+	answer.Events = append(answer.Events, validatorEvents(o.Updates)...)
 	note := encodeNote(lastBlock{o.header, uint32(len(o.txs))})
+	rows, err := a.prune(network.ID)
+	if err != nil {
+		return nil, fmt.Errorf("finalizing block %d: %w", req.Height, err)
+	}
+	rows = append(rows, index.Rows(o.header.Height, txs, ids, hashes, entries)...)
 	// A consensus engine that restarted without this process finalizes a height again: what it staged before goes.
 	if err := a.store.Discard(); err != nil {
 		return nil, fmt.Errorf("finalizing block %d again: %w", req.Height, err)
 	}
-	answer.AppHash, err = a.store.Stage(o.header.Height, writes, index.Rows(o.header.Height, txs, ids, hashes, entries), note)
+	answer.AppHash, err = a.store.Stage(o.header.Height, writes, rows, note)
 	if err != nil {
 		return nil, fmt.Errorf("finalizing block %d: %w", req.Height, err)
 	}
 	a.mu.Lock()
 	a.staged = o
 	a.mu.Unlock()
+	failpoint.Here("app.finalize")
 	return answer, nil
+}
+
+// logValidator tells the operator what has become of a validator, and what to do where something is to be done.
+func (a *App) logValidator(v ledger.Validator, height int64) {
+	who := []any{"height", height, "validator", fmt.Sprintf("%X", v.Address()), "name", v.Name}
+	switch status := v.Status(); {
+	case status == "inactive":
+		a.log.Warn("set validator inactive, which has missed too many blocks: when its node is back, its operator reactivates it", append(who, "power", v.InactivePower)...)
+	case status == "tombstoned" && v.Tombstoned == uint64(height):
+		a.log.Warn("remove validator for equivocation: its key was used twice, find out by whom", who...)
+	case status == "active":
+		a.log.Info("change the power of a validator", append(who, "power", v.Power)...)
+	default:
+		a.log.Info("remove validator", who...)
+	}
 }
 
 // Commit writes the finalized block: one batch, one sync. A crash before it loses nothing, for CometBFT replays the block.
 func (a *App) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
+	a.committing.Lock()
+	defer a.committing.Unlock()
 	a.mu.Lock()
 	o := a.staged
 	a.mu.Unlock()
@@ -88,18 +113,53 @@ func (a *App) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 	if err := a.store.Commit(); err != nil {
 		return nil, fmt.Errorf("committing block %d: %w", o.header.Height, err)
 	}
+	failpoint.Here("app.commit")
 	a.mu.Lock()
 	a.last = lastBlock{o.header, uint32(len(o.txs))}
 	a.genesis, a.staged = nil, nil
+	a.note(o)
 	clear(a.known)
 	a.mu.Unlock()
 	a.pool.Committed(o.header, o.took(), o.Writes)
+	a.snapshotDue(o.header)
 	if len(o.txs) > 0 {
 		a.log.Info("commit block", "height", o.header.Height, "transactions", len(o.txs), "writes", len(o.Writes))
 	} else {
 		a.log.Debug("commit block", "height", o.header.Height, "transactions", 0)
 	}
-	return &abci.ResponseCommit{}, nil
+	if a.o.Retain != nil {
+		// What is deleted below it is what the state just committed does not need: it is on the disk.
+		a.retain.Store(a.o.Retain(o.header))
+		a.store.Retain(a.retain.Load())
+	}
+	return &abci.ResponseCommit{RetainHeight: int64(a.retain.Load())}, nil
+}
+
+// pruneBlocks bounds the blocks whose rows of the index one block deletes. Each costs about what writing them has cost, so
+// that a lowered policy does not stall a node that was an archive.
+const pruneBlocks = 4
+
+// prune returns the deletions of rows of the index that are no longer to be kept. They go with the block's batch.
+func (a *App) prune(network crypto.Hash) ([]ledger.Write, error) {
+	retain := a.retain.Load()
+	if retain == 0 {
+		return nil, nil
+	}
+	r := a.store.Index()
+	defer r.Close()
+	base, err := index.Base(r)
+	if err != nil {
+		return nil, err
+	}
+	base = max(base, a.store.InitialHeight())
+	if base >= retain {
+		return nil, nil
+	}
+	rows, err := index.Prune(r, base, min(retain, base+pruneBlocks), network)
+	if err != nil {
+		return nil, fmt.Errorf("pruning the index from block %d on: %w", base, err)
+	}
+	return rows, nil
 }
 
 // took returns the transactions that took effect or failed, in order.

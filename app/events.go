@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,6 +38,14 @@ var eventTable = []struct{ name, when, attributes string }{
 	{"ledger.grant_revoked", "revoke_grant of another kind", "granter grantee kind asset"},
 	{"ledger.recovery_started", "start_recovery", "account"},
 	{"ledger.recovery_cancelled", "cancel_recovery", "account"},
+	{"ledger.bond_made", "bond", "operator hold amount"},
+	{"ledger.bond_released", "release_bond", "operator amount"},
+	{"ledger.proposal_made", "propose", "proposal operator change"},
+	{"ledger.proposal_approved", "approve", "proposal operator"},
+	{"ledger.proposal_withdrawn", "approve with withdraw", "proposal operator"},
+	{"ledger.proposal_executed", "propose, approve: the one by which it takes effect", "proposal"},
+	{"ledger.validator_reactivated", "reactivate", "operator"},
+	{"ledger.validator_changed", "a block, for each validator whose power it has changed", "validator power status"},
 }
 
 // eventAttributes are the attributes of each event.
@@ -220,6 +229,36 @@ func operationEvents(op ledger.Operation, signer crypto.Address, r ledger.Operat
 		return one("ledger.recovery_cancelled", op.Account)
 	case *ledger.FinishRecovery:
 		return one("ledger.policy_changed", op.Account)
+	case *ledger.Bond:
+		return one("ledger.bond_made", signer, r.Hold, r.Amount)
+	case *ledger.ReleaseBond:
+		return one("ledger.bond_released", signer, r.Amount)
+	case *ledger.Propose:
+		return executed(one("ledger.proposal_made", r.Proposal, signer, op.Change.Kind()), r.Proposal, r.Executed)
+	case *ledger.Approve:
+		name := "ledger.proposal_approved"
+		if op.Withdraw {
+			name = "ledger.proposal_withdrawn"
+		}
+		return executed(one(name, op.Proposal, signer), op.Proposal, r.Executed)
+	case *ledger.Reactivate:
+		return one("ledger.validator_reactivated", signer)
 	}
 	panic(fmt.Sprintf("operation %s has no event", op.Kind()))
+}
+
+func executed(events []abci.Event, proposal crypto.Hash, executed bool) []abci.Event {
+	if executed {
+		events = append(events, event("ledger.proposal_executed", proposal))
+	}
+	return events
+}
+
+// validatorEvents describes what a block has changed of the validators' powers.
+func validatorEvents(changed []ledger.Validator) (events []abci.Event) {
+	for _, v := range changed {
+		address := v.Address()
+		events = append(events, event("ledger.validator_changed", strings.ToUpper(hex.EncodeToString(address[:])), strconv.FormatUint(v.Power, 10), v.Status()))
+	}
+	return events
 }

@@ -3,9 +3,12 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/crypto/mldsa65"
 	cryptoproto "github.com/cometbft/cometbft/proto/tendermint/crypto"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -24,6 +27,14 @@ func (a *App) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.Re
 	}
 	if req.InitialHeight < 1 {
 		return nil, fmt.Errorf("genesis: initial_height is %d, want at least 1", req.InitialHeight)
+	}
+	// CometBFT stops for good when a vote brings in a key of a type that the genesis does not permit.
+	if p := req.ConsensusParams; p != nil && p.Validator != nil {
+		for _, want := range []string{cmted25519.KeyType, mldsa65.KeyType} {
+			if !slices.Contains(p.Validator.PubKeyTypes, want) {
+				return nil, fmt.Errorf("genesis: consensus_params.validator.pub_key_types is %v, want also %s", p.Validator.PubKeyTypes, want)
+			}
+		}
 	}
 	g := ledger.Genesis{ChainID: req.ChainId, UnixNanos: uint64(req.Time.UnixNano()), InitialHeight: uint64(req.InitialHeight), State: state}
 	for _, v := range req.Validators {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"runtime"
 	"testing"
@@ -48,7 +49,11 @@ func TestHistoryIndependence(t *testing.T) {
 		{name: "restarts with other settings", processors: 2, restarts: 8, options: []func(*Options){archive, tight,
 			func(o *Options) { roomy(o); o.Store.KeepVersions, o.Store.PruneBudget, o.Workers = 10, 1, 3 },
 			func(o *Options) { roomy(o); o.Store.KeepVersions, o.Store.PruneBudget = 3, 50 }}},
-		{name: "many processors", processors: 8, proposals: true, restarts: 25, options: []func(*Options){func(o *Options) { roomy(o); o.Store.KeepVersions, o.Workers = 5, 8 }}},
+		{name: "many processors", processors: 8, proposals: true, restarts: 25, options: []func(*Options){func(o *Options) {
+			roomy(o)
+			o.Store.KeepVersions, o.Workers = 5, 8
+			o.Retain = func(last ledger.Header) uint64 { return last.Height - min(last.Height, 30) }
+		}}},
 	}
 	for _, r := range replicas {
 		r.disk = vfs.NewMem()
@@ -69,6 +74,7 @@ func TestHistoryIndependence(t *testing.T) {
 			next.evidence = evidence(rng, f.world, height)
 		}
 		f.look(proposer.app, uint64(now.UnixMilli()))
+		next.missed = f.missed(height)
 		pooled := height > 1 && rng.IntN(4) == 0
 		for range perBlock {
 			raw := f.transaction()
@@ -133,6 +139,7 @@ func TestHistoryIndependence(t *testing.T) {
 	for _, r := range replicas {
 		audit(t, r.app)
 	}
+	samePruned(t, replicas[0].app, replicas[3].app)
 	events.complete(t)
 	if codes[ledger.BrokenInvariant] != 0 {
 		t.Errorf("%d transactions would have broken an invariant", codes[ledger.BrokenInvariant])
@@ -151,4 +158,58 @@ func TestHistoryIndependence(t *testing.T) {
 	}
 	t.Logf("took effect %v; codes %v; %d updates; %d fee rates; restarts %d, %d, %d, %d", took, codes, updates, len(multipliers),
 		replicas[0].runs-1, replicas[1].runs-1, replicas[2].runs-1, replicas[3].runs-1)
+}
+
+// samePruned checks that the index of a node that prunes has exactly those rows of an archive's that are of blocks which it keeps.
+func samePruned(t *testing.T, archive, pruned *App) {
+	rows := func(a *App) map[string][]byte {
+		r := a.Store().Index()
+		defer r.Close()
+		m := map[string][]byte{}
+		if err := r.Range(nil, nil, false, func(key, value []byte) error { m[string(key)] = bytes.Clone(value); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	want, got := rows(archive), rows(pruned)
+	base := binary.BigEndian.Uint64(got["\x00"])
+	if last := pruned.Last().Height; base < last-40 || base > last-20 || pruned.Store().FirstHeight() < base {
+		t.Errorf("at height %d, the index is kept from height %d on, states from %d", last, base, pruned.Store().FirstHeight())
+	}
+	delete(got, "\x00")
+	kinds := map[byte]int{}
+	for key, value := range want {
+		var height uint64
+		switch key[0] {
+		case 1, 2: // by id and by hash
+			height = binary.BigEndian.Uint64(value)
+		case 3, 5: // transactions, first entries
+			height = binary.BigEndian.Uint64([]byte(key[1:]))
+		case 4:
+			height = must[ledger.Entry](t)(ledger.DecodeEntry(value)).Height
+		case 6:
+			height = binary.BigEndian.Uint64([]byte(key[1+16:]))
+		case 7:
+			height = binary.BigEndian.Uint64([]byte(key[1+32:]))
+		case 8:
+			height = binary.BigEndian.Uint64([]byte(key[1+32+2:]))
+		}
+		if height < base {
+			kinds[key[0]]++
+			delete(want, key)
+		}
+	}
+	for key := range want {
+		if _, ok := got[key]; !ok {
+			t.Errorf("row %x is gone with a block below %d, and is not of one", key, base)
+		}
+	}
+	for key := range got {
+		if _, ok := want[key]; !ok {
+			t.Errorf("row %x is left of a block below %d", key, base)
+		}
+	}
+	if len(kinds) != 8 {
+		t.Errorf("of %v rows of each kind are pruned: the test tests too little", kinds)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	types "github.com/cometbft/cometbft/proto/tendermint/types"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -19,16 +20,42 @@ type proposal struct {
 	header   ledger.Header
 	txs      [][]byte
 	evidence []ledger.Misbehavior
+	votes    []ledger.Vote // on the block before
 }
 
-func newProposal(height int64, blockTime time.Time, txs [][]byte, misbehavior []abci.Misbehavior) proposal {
-	p := proposal{header: ledger.Header{Height: uint64(height), UnixMillis: uint64(blockTime.UnixMilli())}, txs: txs}
+func newProposal(height int64, blockTime time.Time, txs [][]byte, misbehavior []abci.Misbehavior, votes []ledger.Vote) proposal {
+	p := proposal{header: ledger.Header{Height: uint64(height), UnixMillis: uint64(blockTime.UnixMilli())}, txs: txs, votes: votes}
 	for _, m := range misbehavior {
 		e := ledger.Misbehavior{Height: uint64(m.Height)}
 		copy(e.Validator[:], m.Validator.Address)
 		p.evidence = append(p.evidence, e)
 	}
 	return p
+}
+
+// votesOf reads who signed the block before. PrepareProposal is told by another message than the others, because it may
+// also see vote extensions, of which there are none.
+func votesOf(last abci.CommitInfo) []ledger.Vote {
+	votes := make([]ledger.Vote, len(last.Votes))
+	for i, v := range last.Votes {
+		votes[i] = vote(v.Validator, v.BlockIdFlag)
+	}
+	return votes
+}
+
+func localVotesOf(last abci.ExtendedCommitInfo) []ledger.Vote {
+	votes := make([]ledger.Vote, len(last.Votes))
+	for i, v := range last.Votes {
+		votes[i] = vote(v.Validator, v.BlockIdFlag)
+	}
+	return votes
+}
+
+// vote tells whether a validator signed. One that signed for nil was there.
+func vote(v abci.Validator, flag types.BlockIDFlag) ledger.Vote {
+	signed := ledger.Vote{Signed: flag != types.BlockIDFlagAbsent}
+	copy(signed.Validator[:], v.Address)
+	return signed
 }
 
 // key names a proposal by all of its content.
@@ -40,9 +67,18 @@ func (p proposal) key() crypto.Hash {
 		h := sha256.Sum256(tx)
 		content = append(content, h[:]...)
 	}
+	content = binary.BigEndian.AppendUint64(content, uint64(len(p.evidence)))
 	for _, e := range p.evidence {
 		content = append(content, e.Validator[:]...)
 		content = binary.BigEndian.AppendUint64(content, e.Height)
+	}
+	for _, v := range p.votes {
+		content = append(content, v.Validator[:]...)
+		if v.Signed {
+			content = append(content, 1)
+		} else {
+			content = append(content, 0)
+		}
 	}
 	return sha256.Sum256(content)
 }
@@ -86,6 +122,7 @@ func (a *App) executeDecoded(p proposal, decoded []*ledger.Tx) (*outcome, error)
 		return nil, err
 	}
 	defer release()
+	began := time.Now()
 	block, err := ledger.NewBlock(base, p.header, a.checked)
 	if err != nil {
 		return nil, err
@@ -103,9 +140,13 @@ func (a *App) executeDecoded(p proposal, decoded []*ledger.Tx) (*outcome, error)
 			return nil, fmt.Errorf("executing transaction %d of block %d: %w", i, p.header.Height, err)
 		}
 	}
-	if o.Outcome, err = block.End(p.evidence); err != nil {
+	if o.Outcome, err = block.End(p.evidence, p.votes); err != nil {
 		return nil, fmt.Errorf("closing block %d: %w", p.header.Height, err)
 	}
+	a.mu.Lock()
+	a.figures.Execution = time.Since(began)
+	a.figures.Executed++
+	a.mu.Unlock()
 	for _, id := range o.Broken {
 		a.log.Error("refuse transaction that breaks an invariant: report this as a defect", "height", p.header.Height, "tx", id.String())
 	}
@@ -172,7 +213,7 @@ func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 		a.pool.Wait(ctx)
 		cancel()
 	}
-	p := newProposal(req.Height, req.Time, nil, req.Misbehavior)
+	p := newProposal(req.Height, req.Time, nil, req.Misbehavior, localVotesOf(req.LocalLastCommit))
 	base, release, err := a.base()
 	if err != nil {
 		return nil, err
@@ -204,7 +245,7 @@ func (a *App) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposa
 		p.txs = append(p.txs, raw)
 		o.decoded, o.receipts = append(o.decoded, tx), append(o.receipts, receipt)
 	}
-	if o.Outcome, err = block.End(p.evidence); err != nil {
+	if o.Outcome, err = block.End(p.evidence, p.votes); err != nil {
 		return nil, fmt.Errorf("preparing block %d: %w", req.Height, err)
 	}
 	o.proposal = p
@@ -222,7 +263,7 @@ func (a *App) ProcessProposal(_ context.Context, req *abci.RequestProcessProposa
 			answer, err = &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_REJECT}, nil
 		}
 	}()
-	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior)
+	p := newProposal(req.Height, req.Time, req.Txs, req.Misbehavior, votesOf(req.ProposedLastCommit))
 	o := a.lookup(p.key())
 	if o == nil {
 		decoded, operations := a.decode(p.txs), 0

@@ -56,7 +56,7 @@ func (a *App) Query(ctx context.Context, req *abci.RequestQuery) (answer *abci.R
 		switch {
 		case errors.As(err, &refused):
 			answer.Code = refused.code
-		case errors.Is(err, store.ErrPruned):
+		case errors.Is(err, store.ErrPruned), errors.Is(err, index.ErrPruned):
 			answer.Code = query.Pruned
 		case errors.Is(err, store.ErrNotCommitted), errors.Is(err, errNoState):
 			answer.Code = query.NotYet
@@ -224,6 +224,13 @@ func (a *App) queryTx(req *abci.RequestQuery, answer *abci.ResponseQuery) error 
 		return err
 	}
 	if !ok {
+		base, err := index.Base(r)
+		if err != nil {
+			return err
+		}
+		if base != 0 {
+			return refuse(query.Pruned, "no block from height %d to %d has the transaction %s: %s", base, r.Height(), name, index.ErrPruned)
+		}
 		return refuse(query.NotFound, "no block up to height %d has the transaction %s", r.Height(), name)
 	}
 	block, err := index.Block(r, at.Height)
@@ -250,14 +257,34 @@ func (a *App) queryEntries(req *abci.RequestQuery, answer *abci.ResponseQuery) e
 	if !ok {
 		return refuse(query.Malformed, "data of %d bytes is not a question for entries", len(req.Data))
 	}
+	// The state before the index, which is then never the older one.
+	made, err := a.entriesMade(line, incarnation)
+	if err != nil {
+		return err
+	}
 	r := a.store.Index()
 	defer r.Close()
-	entries, err := index.Entries(r, line, incarnation, from, int(min(limit, query.MaxEntries)))
+	entries, err := index.Entries(r, line, incarnation, from, made, int(min(limit, query.MaxEntries)))
 	if err != nil {
 		return err
 	}
 	answer.Value, answer.Height = query.EncodeEntries(entries), int64(r.Height())
 	return nil
+}
+
+// entriesMade returns how many entries a line's journal has; 0 for one that ended with its line.
+func (a *App) entriesMade(key ledger.LineKey, incarnation uint64) (uint64, error) {
+	view := a.store.View()
+	defer view.Close()
+	row, err := view.Get(ledger.LineRow(key))
+	if err != nil || row == nil {
+		return 0, err
+	}
+	line, err := ledger.DecodeLine(row)
+	if err != nil || line.Incarnation != incarnation {
+		return 0, err
+	}
+	return line.Entries, nil
 }
 
 // querySimulation tries a transaction out. It executes what nobody has paid for, so only some run at once.

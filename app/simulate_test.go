@@ -60,7 +60,7 @@ func (s *simulated) do(want ledger.Code, raw []byte) ledger.Receipt {
 	r := s.app.store.Index()
 	defer r.Close()
 	for _, e := range told.Entries {
-		real := must[[][]byte](s.t)(index.Entries(r, e.Line, e.Incarnation, e.Number, 1))
+		real := must[[][]byte](s.t)(index.Entries(r, e.Line, e.Incarnation, e.Number, 0, 1))
 		if len(real) != 1 || !bytes.Equal(real[0], e.Encoded) {
 			s.t.Fatalf("entry %d of %s was simulated as %x, and is %x", e.Number, e.Line.Account, e.Encoded, real)
 		}
@@ -90,7 +90,7 @@ func (s *simulated) wait(d time.Duration) {
 }
 
 func startSimulated(t *testing.T) *simulated {
-	s := &simulated{world: newWorld(t), seen: map[ledger.Kind]bool{}}
+	s := &simulated{world: newWorld(t, 1, 1, 1, 1, 1), seen: map[ledger.Kind]bool{}}
 	s.app = open(t, vfs.NewMem(), nil)
 	t.Cleanup(func() { closeApp(t, s.app) })
 	initialise(t, s.app, s.world)
@@ -160,7 +160,29 @@ func TestSimulationIsExact(t *testing.T) {
 	s.ops(ledger.OK, d, &ledger.Transfer{To: a.address, Asset: s.fee, Amount: ledger.MaxAmount, Balancing: ledger.BalancingDebit},
 		&ledger.CloseLine{Asset: s.fee, To: a.address}, &ledger.CloseAccount{To: a.address})
 	s.do(ledger.SignerClosed, s.transfer(d, a.address, 1))
-	for k := ledger.KindTransfer; k <= ledger.KindFinishRecovery; k++ {
+	operators, member := s.actors[7:11], func(i int) (a ledger.ConsensusAddress) { copy(a[:], s.doc.Validators[i].Address); return a }
+	s.ops(ledger.OK, b, &ledger.Bond{Amount: ledger.Units(10)})
+	s.ops(ledger.BondExists, b, &ledger.Bond{Amount: ledger.Units(10)})
+	s.ops(ledger.OK, b, &ledger.ReleaseBond{})
+	fresh := s.ring.key(t, m65, "fresh consensus key")
+	add := &ledger.AddValidator{Operator: b.address, Scheme: fresh.Scheme, PublicKey: fresh.Public, Power: 10,
+		Proof: s.ring.sign(t, fresh, ledger.ConsensusKeyPreimage(s.network.ID, b.address, fresh.Scheme, fresh.Public))}
+	s.ops(ledger.NotValidator, b, &ledger.Propose{Expires: now() + 100, Change: add})
+	r := s.ops(ledger.OK, operators[0], &ledger.Propose{Expires: now() + 100, Change: add}, &ledger.Propose{Expires: now() + 100, Change: &ledger.RemoveValidator{Validator: member(4)}})
+	for i, o := range operators[1:] { // 40 of 50 decide
+		if r := s.ops(ledger.OK, o, &ledger.Approve{Proposal: r.Results[0].Proposal}); r.Results[0].Executed != (i == 2) {
+			t.Errorf("approval %d is %+v", i, r.Results[0])
+		}
+	}
+	s.ops(ledger.Unchanged, operators[0], &ledger.Approve{Proposal: r.Results[1].Proposal})
+	s.ops(ledger.ValidatorNotInactive, operators[1], &ledger.Reactivate{})
+	for range 5 { // three of them in one window of ten blocks
+		away := member(1)
+		s.b.missed = [][]byte{away[:]}
+		s.wait(0)
+	}
+	s.ops(ledger.OK, operators[1], &ledger.Reactivate{})
+	for k := ledger.KindTransfer; k.String() != "unknown"; k++ {
 		if !s.seen[k] {
 			t.Errorf("no %s was simulated", k)
 		}

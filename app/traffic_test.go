@@ -31,6 +31,15 @@ type traffic struct {
 	holdings map[crypto.Address]ledger.Holdings
 	holds    []openHold
 	grants   []openGrant
+
+	set       []ledger.Validator
+	proposals []openProposal
+	params    []byte // their row
+}
+
+type openProposal struct {
+	id crypto.Hash
+	ledger.Proposal
 }
 
 type openHold struct {
@@ -47,7 +56,7 @@ var secret = []byte("open sesame")
 
 // newTraffic makes a network with people and two assets, whose parameters make everything happen in little time.
 func newTraffic(t testing.TB, seed uint64) *traffic {
-	w := &world{t: t, ring: ring{}, policies: map[crypto.Hash]crypto.Policy{}, powers: []int64{10, 20, 5, 1}}
+	w := &world{t: t, ring: ring{}, policies: map[crypto.Hash]crypto.Policy{}, powers: []int64{10, 20, 12, 9, 10, 11, 10}}
 	f := &traffic{world: w, rng: rand.New(rand.NewPCG(seed, 7))}
 	w.bank = w.actor("bank", 1, ed)
 	for range 24 {
@@ -55,6 +64,10 @@ func newTraffic(t testing.TB, seed uint64) *traffic {
 	}
 	p := ledger.DefaultParameters()
 	p.DepositAccount, p.DepositLine, p.DepositHold, p.DepositGrant = 50, 40, 30, 20
+	p.MissedWindow, p.MaxMissed, p.BondSeconds = 10, 2, 600
+	for _, a := range w.actors[1:] {
+		w.operators = append(w.operators, a.address)
+	}
 	p.MaxExpiries, p.FeeTargetWeight, p.MaxFeeMultiplier = 5, 40_000, 4_000
 	state := ledger.GenesisState{Parameters: p.Genesis("EUR", w.policy(1, w.ring.key(t, ed, "fees")).Address()), Assets: []ledger.GenesisAsset{
 		{Code: "EUR", Issuer: w.bank.address, Scale: 2, MaxSupply: "100000000000"},
@@ -95,7 +108,7 @@ func (f *traffic) newPolicy(name string, second bool) crypto.Policy {
 func (f *traffic) look(a *App, millis uint64) {
 	f.now, f.sent = millis/1000, map[crypto.Address]bool{}
 	f.accounts, f.lines, f.holdings = map[crypto.Address]ledger.Account{}, map[ledger.LineKey]ledger.Line{}, map[crypto.Address]ledger.Holdings{}
-	f.holds, f.grants = nil, nil
+	f.holds, f.grants, f.proposals = nil, nil, nil
 	row := func(key, value []byte) (err error) {
 		switch key[0] {
 		case ledger.AccountRow(crypto.Address{})[0]:
@@ -114,6 +127,14 @@ func (f *traffic) look(a *App, millis uint64) {
 			g.key, _ = ledger.GrantOfRow(key)
 			g.Grant, err = ledger.DecodeGrant(value)
 			f.grants = append(f.grants, g)
+		case ledger.ValidatorsRow()[0]:
+			f.set, err = ledger.DecodeValidators(value)
+		case ledger.ProposalRow(crypto.Hash{})[0]:
+			p := openProposal{id: crypto.Hash(key[1:])}
+			p.Proposal, err = ledger.DecodeProposal(value)
+			f.proposals = append(f.proposals, p)
+		case ledger.ParametersRow()[0]:
+			f.params = bytes.Clone(value)
 		}
 		return err
 	}
@@ -194,6 +215,10 @@ func (f *traffic) transaction() []byte {
 	do := func(ops ...ledger.Operation) { o.operations = append(o.operations, ops...) }
 	reference := ledger.Reference{byte(rng.IntN(3))}
 	switch n := rng.IntN(100); {
+	case n < 7:
+		signer, op := f.governance(a)
+		o.signers = []*actor{signer}
+		do(op)
 	case n < 20:
 		do(&ledger.Transfer{To: b.address, Asset: asset, Amount: amount, Memo: "rent", Code: uint32(rng.IntN(9)), Reference: reference, Balancing: ledger.Balancing(rng.IntN(2))})
 	case n < 23: // to somebody who may be new, and who may have no line; the bank issues
@@ -376,6 +401,87 @@ func (f *traffic) transaction() []byte {
 		o.nonce, o.validUntil = 1+rng.Uint64(), f.now+1+rng.Uint64N(20)
 	}
 	return f.build(o)
+}
+
+// operates picks who operates a validator that is as it should be, and may still sign in this block.
+func (f *traffic) operates(is func(ledger.Validator) bool) (*actor, ledger.Validator) {
+	for _, i := range f.rng.Perm(len(f.set)) {
+		if v := f.set[i]; is(v) {
+			if a := f.byAddress(v.Operator); a != nil {
+				return a, v
+			}
+		}
+	}
+	return nil, ledger.Validator{}
+}
+
+// governance makes an operation of who validates, or would: of a, where it finds nobody else for it.
+func (f *traffic) governance(a *actor) (*actor, ledger.Operation) {
+	rng := f.rng
+	switch n := rng.IntN(10); {
+	case n < 2: // few, for who has a bond cannot leave
+		for _, h := range f.holds {
+			if x := f.byAddress(h.From); h.Bond && x != nil && rng.IntN(3) != 0 {
+				return x, &ledger.ReleaseBond{}
+			}
+		}
+		if rng.IntN(4) == 0 {
+			return a, &ledger.ReleaseBond{}
+		}
+		return a, &ledger.Bond{Amount: ledger.Units(1 + rng.Uint64N(20))}
+	case n == 2:
+		if x, _ := f.operates(ledger.Validator.Inactive); x != nil {
+			return x, &ledger.Reactivate{}
+		}
+		return a, &ledger.Reactivate{}
+	case n < 8 && len(f.proposals) > 0:
+		p := f.proposals[rng.IntN(len(f.proposals))]
+		approved := func(v ledger.Validator) bool { return slices.Contains(p.Approvals, v.Operator) }
+		if x, _ := f.operates(func(v ledger.Validator) bool { return v.Active() && !approved(v) }); x != nil && rng.IntN(8) != 0 {
+			return x, &ledger.Approve{Proposal: p.id}
+		}
+		if x, _ := f.operates(func(v ledger.Validator) bool { return v.Active() && approved(v) }); x != nil {
+			return x, &ledger.Approve{Proposal: p.id, Withdraw: true}
+		}
+	}
+	proposer, _ := f.operates(ledger.Validator.Active)
+	if proposer == nil {
+		return a, &ledger.Reactivate{}
+	}
+	of := f.set[rng.IntN(len(f.set))]
+	key := f.ring.key(f.t, ed, fmt.Sprint("consensus ", rng.IntN(20)))
+	proof := func(operator crypto.Address) []byte {
+		return f.ring.sign(f.t, key, ledger.ConsensusKeyPreimage(f.network.ID, operator, key.Scheme, key.Public))
+	}
+	propose := &ledger.Propose{Expires: f.now + 100 + rng.Uint64N(9000)}
+	switch rng.IntN(8) {
+	case 0:
+		propose.Change = &ledger.SetPower{Validator: of.Address(), Power: 80 + rng.Uint64N(60)}
+	case 1:
+		propose.Change = &ledger.RemoveValidator{Validator: of.Address()}
+	case 2:
+		p := must[ledger.Parameters](f.t)(ledger.DecodeParameters(f.params))
+		p.FeeBase = 100 + rng.Uint64N(3)
+		propose.Change = &ledger.SetParameters{Before: ledger.ParametersHash(f.params), Parameters: p}
+	case 3:
+		if of.Operator != (crypto.Address{}) {
+			propose.Change = &ledger.RotateKey{Validator: of.Address(), Operator: of.Operator, Scheme: key.Scheme, PublicKey: key.Public, Proof: proof(of.Operator)}
+			break
+		}
+		fallthrough
+	default:
+		propose.Change = &ledger.AddValidator{Operator: a.address, Scheme: key.Scheme, PublicKey: key.Public, Power: 100, Name: "one more", Proof: proof(a.address)}
+	}
+	return proposer, propose
+}
+
+// missed are those who have not signed the block before: now and then somebody is away for some blocks.
+func (f *traffic) missed(height int64) (addresses [][]byte) {
+	if len(f.set) == 0 || height%10 > 4 {
+		return nil
+	}
+	address := f.set[int(height/10)%len(f.set)].Address()
+	return [][]byte{address[:]}
 }
 
 // kindsOf counts what a transaction has: its kinds of operations, and "sponsor" and "fee grant" as 100 and 101.

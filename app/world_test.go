@@ -16,6 +16,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/crypto/mldsa65"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/app/mempool"
@@ -76,6 +77,8 @@ type world struct {
 	poor     *actor
 	policies map[crypto.Hash]crypto.Policy // every policy ever made
 	powers   []int64
+	// operators of the first validators.
+	operators []crypto.Address
 }
 
 const (
@@ -124,7 +127,11 @@ func newWorld(t testing.TB, powers ...int64) *world {
 	w.actor("board", 2, ed, ed, sec)
 	w.poor = w.actor("poor", 1, ed)
 
+	for _, a := range w.actors[7:11] {
+		w.operators = append(w.operators, a.address)
+	}
 	p := ledger.DefaultParameters().WithoutDeposits()
+	p.MissedWindow, p.MaxMissed = 10, 2
 	state := ledger.GenesisState{
 		Parameters: p.Genesis("EUR", fees),
 		Assets:     []ledger.GenesisAsset{{Code: "EUR", Issuer: w.bank.address, Scale: 2, MaxSupply: "1000000000"}},
@@ -167,6 +174,9 @@ func (w *world) found(state ledger.GenesisState) {
 		}
 		v.Address = v.PubKey.Address()
 		validators = append(validators, v)
+		if i < len(w.operators) {
+			state.Validators = append(state.Validators, ledger.GenesisValidator{PubKey: v.PubKey.Bytes(), Operator: w.operators[i], Name: fmt.Sprint("validator ", i)})
+		}
 	}
 	var err error
 	if w.doc, err = genesisfile.New("test-1", time.UnixMilli(1_700_000_000_000), validators, state); err != nil {
@@ -374,18 +384,30 @@ type block struct {
 	time     time.Time
 	txs      [][]byte
 	evidence []abci.Misbehavior
+	missed   [][]byte // addresses of those who have not signed the block before
+}
+
+func (b block) lastCommit() (c abci.CommitInfo) {
+	for _, address := range b.missed {
+		c.Votes = append(c.Votes, abci.VoteInfo{Validator: abci.Validator{Address: address, Power: 1}, BlockIdFlag: cmtproto.BlockIDFlagAbsent})
+	}
+	return c
 }
 
 func (b block) finalize() *abci.RequestFinalizeBlock {
-	return &abci.RequestFinalizeBlock{Height: b.height, Time: b.time, Txs: b.txs, Misbehavior: b.evidence}
+	return &abci.RequestFinalizeBlock{Height: b.height, Time: b.time, Txs: b.txs, Misbehavior: b.evidence, DecidedLastCommit: b.lastCommit()}
 }
 
 func (b block) process() *abci.RequestProcessProposal {
-	return &abci.RequestProcessProposal{Height: b.height, Time: b.time, Txs: b.txs, Misbehavior: b.evidence}
+	return &abci.RequestProcessProposal{Height: b.height, Time: b.time, Txs: b.txs, Misbehavior: b.evidence, ProposedLastCommit: b.lastCommit()}
 }
 
 func (b block) prepare(maxTxBytes int64) *abci.RequestPrepareProposal {
-	return &abci.RequestPrepareProposal{Height: b.height, Time: b.time, Misbehavior: b.evidence, MaxTxBytes: maxTxBytes}
+	r := &abci.RequestPrepareProposal{Height: b.height, Time: b.time, Misbehavior: b.evidence, MaxTxBytes: maxTxBytes}
+	for _, v := range b.lastCommit().Votes {
+		r.LocalLastCommit.Votes = append(r.LocalLastCommit.Votes, abci.ExtendedVoteInfo{Validator: v.Validator, BlockIdFlag: v.BlockIdFlag})
+	}
+	return r
 }
 
 func must[V any](t testing.TB) func(V, error) V {

@@ -350,6 +350,26 @@ func actingBy(op ledger.Operation, signer uint32) (ledger.Operation, error) {
 		c := *o
 		c.Signer = signer
 		return &c, nil
+	case *ledger.Bond:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.ReleaseBond:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.Propose:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.Approve:
+		c := *o
+		c.Signer = signer
+		return &c, nil
+	case *ledger.Reactivate:
+		c := *o
+		c.Signer = signer
+		return &c, nil
 	}
 	return nil, fmt.Errorf("a kind that this program does not know: %d", op.Kind())
 }

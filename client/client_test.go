@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -232,6 +233,41 @@ func TestFailover(t *testing.T) {
 	}
 	if well.Submitted() < 3 || busy.Submitted() == 0 {
 		t.Errorf("the healthy node got %d, the busy one %d; want all 3, and some tries", well.Submitted(), busy.Submitted())
+	}
+}
+
+// One node lags behind and refuses what it does not know yet; the others are busy. That is no refusal: a node that was reached
+// may take it yet.
+func TestRefusedByOneThatLags(t *testing.T) {
+	t.Parallel()
+	chain := clienttest.New(t, "lags", alice.Address())
+	chain.Run(10 * time.Millisecond)
+	lagging, busy := chain.Serve(), chain.Serve()
+	c := dial(t, lagging, busy)
+	lagging.Lie(clienttest.Lies{Submit: func(w http.ResponseWriter, _ *http.Request) {
+		clienttest.Answer(w, http.StatusUnprocessableEntity, crypto.Hash{}, ledger.PolicyUnknown, "never heard of", false, 0)
+	}})
+	var times atomic.Int32
+	full := func(w http.ResponseWriter, _ *http.Request) {
+		if times.Add(1) == 3 {
+			busy.Lie(clienttest.Lies{}) // from the next time on it takes what it is sent
+		}
+		clienttest.Answer(w, http.StatusServiceUnavailable, crypto.Hash{}, 0, "full", true, 0)
+	}
+	busy.Lie(clienttest.Lies{Submit: full})
+	raw, built := signed(t, c, pay(1))
+	if _, err := c.Send(soon(t), raw, built.Before); err != nil || times.Load() < 3 {
+		t.Errorf("%d times busy, %v", times.Load(), err)
+	}
+	// When it stays so, nothing was sent, and nobody may say that it is refused.
+	busy.Lie(clienttest.Lies{Submit: full})
+	times.Store(10)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	raw, _ = signed(t, c, pay(2))
+	_, err := c.Submit(ctx, raw)
+	if _, refused := errors.AsType[*client.Refusal](err); err == nil || refused {
+		t.Errorf("it ends with %v", err)
 	}
 }
 

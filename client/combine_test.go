@@ -11,7 +11,8 @@ func TestActingBy(t *testing.T) {
 	t.Parallel()
 	all := []ledger.Operation{&ledger.Transfer{}, &ledger.CreateAsset{}, &ledger.SetPolicy{}, &ledger.CreateHold{}, &ledger.PostHold{}, &ledger.VoidHold{}, &ledger.SetAsset{},
 		&ledger.SetLine{}, &ledger.Clawback{}, &ledger.OpenLine{}, &ledger.CloseLine{}, &ledger.SetAccount{}, &ledger.CloseAccount{}, &ledger.SetGrant{}, &ledger.RevokeGrant{},
-		&ledger.StartRecovery{}, &ledger.CancelRecovery{}, &ledger.FinishRecovery{}}
+		&ledger.StartRecovery{}, &ledger.CancelRecovery{}, &ledger.FinishRecovery{},
+		&ledger.Bond{}, &ledger.ReleaseBond{}, &ledger.Propose{}, &ledger.Approve{}, &ledger.Reactivate{}}
 	for k := ledger.Kind(1); k.String() != "unknown"; k++ {
 		if int(k) > len(all) || all[k-1].Kind() != k {
 			t.Fatalf("%s is not in this test", k)

@@ -1,17 +1,23 @@
 package client_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
+	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/client/clienttest"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/proof"
 	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
@@ -144,4 +150,68 @@ func TestRefusedAgainIsUnknown(t *testing.T) {
 		t.Fatalf("a committed payment is 'refused: did not take effect': %v", err)
 	}
 	t.Log(err)
+}
+
+// TestCommitHidesNobody: a node that leaves a validator's signature out of a block's commit, which light clients take as long as
+// two thirds are in it, is noticed, and another one is asked.
+func TestCommitHidesNobody(t *testing.T) {
+	t.Parallel()
+	chain := clienttest.New(t, "commit", alice.Address())
+	chain.Run(10 * time.Millisecond)
+	liar, honest := chain.Serve(), chain.Serve()
+	liar.Lie(clienttest.Lies{Block: func(b *types.LightBlock) *types.LightBlock {
+		commit := b.Commit.Clone()
+		commit.Signatures[len(commit.Signatures)-1] = types.NewCommitSigAbsent()
+		return &types.LightBlock{SignedHeader: &types.SignedHeader{Header: b.Header, Commit: commit}, ValidatorSet: b.ValidatorSet}
+	}})
+	signers := func(commit *types.Commit) (n int) {
+		for _, s := range commit.Signatures {
+			if s.BlockIDFlag == types.BlockIDFlagCommit {
+				n++
+			}
+		}
+		return n
+	}
+	alone, both := dial(t, liar), dial(t, liar, honest)
+	header, err := alone.Headers().Header(soon(t), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alone.Commit(soon(t), 2); !errors.Is(err, proof.ErrInvalid) {
+		t.Errorf("a liar alone: %v", err)
+	}
+	commit, err := both.Commit(soon(t), 2)
+	if err != nil || signers(commit) != len(commit.Signatures) || signers(commit) <= signers(header.Block.Commit) {
+		t.Errorf("%v: %d of %d signatures, with the liar's header %d", err, signers(commit), len(commit.Signatures), signers(header.Block.Commit))
+	}
+}
+
+// TestFetchGenesis: of nodes that give different genesis files none is believed, also when both are of one network.
+func TestFetchGenesis(t *testing.T) {
+	t.Parallel()
+	chain := clienttest.New(t, "join", alice.Address())
+	serve := func(change func(*types.ConsensusParams)) string {
+		doc := *chain.Doc
+		params := *types.DefaultConsensusParams()
+		params.Block.MaxBytes, params.Evidence.MaxBytes, params.Validator.PubKeyTypes = 4<<20, 256<<10, []string{"ed25519", "ml_dsa_65"}
+		change(&params)
+		doc.ConsensusParams = &params
+		text, err := cmtjson.Marshal(&doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(map[string]any{"result": map[string]any{"total": "1", "data": text}})
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	honest := func(*types.ConsensusParams) {}
+	first, second, liar := serve(honest), serve(honest), serve(func(p *types.ConsensusParams) { p.Evidence.MaxAgeNumBlocks = 1 })
+	if _, network, err := client.FetchGenesis(soon(t), []string{"http://127.0.0.1:1", first, second}); err != nil || network.ID != chain.Network.ID {
+		t.Errorf("%s, %v", network.ID, err)
+	}
+	if _, _, err := client.FetchGenesis(soon(t), []string{first, liar}); err == nil || !strings.Contains(err.Error(), "another genesis document") {
+		t.Errorf("another age of evidence: %v", err)
+	}
 }

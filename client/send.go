@@ -141,6 +141,7 @@ func (c *Client) Submit(ctx context.Context, raw []byte) (Submission, error) {
 	for delay := minBackoff; ; delay = min(2*delay, maxBackoff) {
 		var errs []error
 		var refusal *Refusal
+		busy := false // a node may take it yet, whatever others say: those may lag behind
 		wait := delay
 		for _, n := range c.inOrder(c.turn.Add(1)) {
 			answer, err := n.submit(ctx, raw)
@@ -149,6 +150,7 @@ func (c *Client) Submit(ctx context.Context, raw []byte) (Submission, error) {
 				sent = sent || !errors.Is(err, errNotSent)
 				errs = append(errs, err)
 			case answer.Retry:
+				busy = true
 				errs = append(errs, &nodeError{n.name, fmt.Errorf("try again later: %s", answer.Message)})
 				wait = max(wait, answer.wait)
 			case answer.Code != ledger.OK:
@@ -166,7 +168,7 @@ func (c *Client) Submit(ctx context.Context, raw []byte) (Submission, error) {
 				return undecided(join(append(errs, ctx.Err())...))
 			}
 		}
-		if refusal != nil {
+		if refusal != nil && !busy {
 			if sent {
 				return undecided(join(append(errs, refusal.cause())...))
 			}
@@ -174,6 +176,9 @@ func (c *Client) Submit(ctx context.Context, raw []byte) (Submission, error) {
 		}
 		c.log.Info("no node took the transaction, trying again", "id", id.String(), "in", wait, "error", join(errs...))
 		if err := pause(ctx, wait); err != nil {
+			if refusal != nil {
+				errs = append(errs, refusal.cause())
+			}
 			return undecided(join(append(errs, err)...))
 		}
 	}
@@ -220,7 +225,8 @@ func SignedPower(h light.Header) (signed, total int64, err error) {
 	return signed, b.ValidatorSet.TotalVotingPower(), nil
 }
 
-// Find asks the nodes once for a transaction. Not finding it proves nothing: see [Client.Settle].
+// Find asks the nodes once for a transaction. Not finding it proves nothing: see [Client.Settle]. The error is ErrPruned when
+// no node has it and none keeps all blocks: it may be in one that they have deleted.
 func (c *Client) Find(ctx context.Context, id crypto.Hash) (f Final, found bool, err error) {
 	var errs []error
 	missing := false
@@ -246,11 +252,11 @@ func (c *Client) Transaction(ctx context.Context, id crypto.Hash) (tx *ledger.Tx
 		if tx, err = c.transaction(ctx, n, id); err == nil {
 			return tx, true, nil
 		}
-		missing = missing || isNotFound(err)
+		missing = missing || isNotFound(err) || errors.Is(err, ErrPruned)
 		errs = append(errs, err)
 	}
 	if missing {
-		return nil, false, nil
+		return nil, false, nil // or no node has it any more
 	}
 	return nil, false, fmt.Errorf("asking for transaction %s: %w", id, join(errs...))
 }
@@ -349,7 +355,7 @@ func (c *Client) await(ctx context.Context, id crypto.Hash, meanwhile func() err
 		if _, forked := errors.AsType[*light.Divergence](err); forked || errors.Is(err, light.ErrTrustExpired) {
 			return Final{ID: id}, &Unknown{id, err}
 		}
-		if ctx.Err() == nil && !isNotFound(err) {
+		if ctx.Err() == nil && !isNotFound(err) && !errors.Is(err, ErrPruned) {
 			last = append(last[max(0, len(last)-len(c.nodes)+1):], err)
 		}
 		if err := meanwhile(); err != nil {
@@ -491,6 +497,8 @@ func EvidenceLine(b *ledger.Body, p ledger.Parameters) (key ledger.LineKey, move
 			return ledger.LineKey{Account: debited(o.Signer, o.Granter), Asset: o.Asset}, true
 		case *ledger.Clawback:
 			return ledger.LineKey{Account: o.Account, Asset: o.Asset}, true
+		case *ledger.Bond:
+			return ledger.LineKey{Account: b.Signers[o.Signer].Address, Asset: p.FeeAsset}, true
 		}
 	}
 	return ledger.LineKey{Account: b.Payer(), Asset: p.FeeAsset}, false

@@ -430,6 +430,14 @@ func feeCeiling(p ledger.Parameters, rate ledger.FeeRate, body []byte, accounts 
 			policy = o.Policy
 		case *ledger.FinishRecovery:
 			policy = o.Policy
+		case *ledger.Propose:
+			// A new consensus key costs as one of a new policy.
+			switch change := o.Change.(type) {
+			case *ledger.AddValidator:
+				cost += 2 * change.Scheme.Cost()
+			case *ledger.RotateKey:
+				cost += 2 * change.Scheme.Cost()
+			}
 		}
 		if err := brought(policy, 2); err != nil {
 			return ledger.Amount{}, fmt.Errorf("policy of operation %d: %w", i, err)
@@ -487,7 +495,7 @@ func DepositCeiling(p ledger.Parameters, body ledger.Body) ledger.Amount {
 	}
 	for _, op := range body.Operations {
 		switch op.(type) {
-		case *ledger.Transfer, *ledger.CreateAsset, *ledger.SetLine, *ledger.OpenLine:
+		case *ledger.Transfer, *ledger.CreateAsset, *ledger.SetLine, *ledger.OpenLine, *ledger.Bond:
 			units += p.DepositLine
 		case *ledger.CreateHold:
 			units += p.DepositLine + p.DepositHold

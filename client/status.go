@@ -26,7 +26,7 @@ const (
 
 // stalledAfter is how old the newest block of a network that makes at least one per second may be, a dead proposer and a
 // clock that is a little off included.
-const stalledAfter = 15 * time.Second
+const stalledAfter = 8 * time.Second
 
 // stalledPatience is how long a network whose newest block is old gets to show another: a dead proposer's turn included.
 const stalledPatience = 4 * time.Second
@@ -69,6 +69,8 @@ type ValidatorStatus struct {
 	Online  bool   `json:"online"`
 	// LastSigned is the newest of the last blocks that it signed; 0: none of them.
 	LastSigned uint64 `json:"last_signed"`
+	// Late is how many of the newest twenty blocks it is missing from: its votes came after two thirds had decided, or never.
+	Late int `json:"late"`
 }
 
 // Survey asks every node how it is, and the one that is furthest about the validators. It fails only when none answers.
@@ -131,7 +133,7 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 	if err != nil {
 		return &nodeError{n.name, err}
 	}
-	signed := map[string]uint64{}
+	signed, late := map[string]uint64{}, map[string]int{}
 	for h := newest.Height; h > 0 && h > newest.Height-recentBlocks; h-- {
 		commit := newest
 		if h != newest.Height {
@@ -139,9 +141,18 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 				break // pruned: what is there is enough
 			}
 		}
+		here := map[string]bool{}
 		for _, v := range commit.Commit.Signatures {
+			here[v.ValidatorAddress.String()] = v.BlockIDFlag != types.BlockIDFlagAbsent
 			if v.BlockIDFlag != types.BlockIDFlagAbsent && signed[v.ValidatorAddress.String()] == 0 {
 				signed[v.ValidatorAddress.String()] = uint64(h)
+			}
+		}
+		if commit.ValidatorsHash.String() == newest.ValidatorsHash.String() { // below a change, others voted
+			for _, v := range set.Validators {
+				if !here[v.Address.String()] {
+					late[v.Address.String()]++
+				}
 			}
 		}
 	}
@@ -155,16 +166,25 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 			s.Stalled = later.Height == newest.Height
 		}
 	}
+	voted := map[string]uint64{}
 	if s.Stalled {
-		// The last blocks are old. Who is there now shows in the votes of the round that does not come to an end.
-		if signed, err = n.voters(ctx, set.Validators); err != nil {
+		// The last blocks are old. Who is there now shows in the votes of the round that does not come to an end, whose set may be
+		// another than that of the last block.
+		next := newest.Height + 1
+		if set, err = n.rpc.Validators(ctx, &next, &page, &perPage); err != nil {
+			return &nodeError{n.name, err}
+		}
+		if voted, err = n.voters(ctx, set.Validators); err != nil {
 			return err
 		}
 	}
 	var online []int64
 	for _, v := range set.Validators {
-		vs := ValidatorStatus{Address: v.Address.String(), KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()]}
+		vs := ValidatorStatus{Address: v.Address.String(), KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()], Late: late[v.Address.String()]}
 		vs.Online = vs.LastSigned+missedBlocks > s.Height
+		if s.Stalled {
+			vs.Online = voted[vs.Address] > 0
+		}
 		s.TotalPower += v.VotingPower
 		if vs.Online {
 			s.OnlinePower += v.VotingPower

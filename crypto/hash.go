@@ -49,19 +49,22 @@ type Domain string
 // The domains. A new meaning of the bytes behind a domain takes a new number in its name; a used name is never given
 // another meaning, for a signature under it may still exist.
 const (
-	DomainTx         Domain = "pacioli.tx.v1\x00"      // what signers of a transaction sign
-	DomainNetwork    Domain = "pacioli.net.v1\x00"     // network id, from chain id and genesis
-	DomainTxID       Domain = "pacioli.txid.v1\x00"    // transaction id, free of signatures
-	DomainAddress    Domain = "pacioli.addr.v1\x00"    // policy hash, which is the address of an account
-	DomainAsset      Domain = "pacioli.asset.v1\x00"   // asset id
-	DomainShard      Domain = "pacioli.shard.v1\x00"   // which state shard a key lives in
-	DomainEntry      Domain = "pacioli.entry.v1\x00"   // journal entries
-	DomainReplay     Domain = "pacioli.replay.v1\x00"  // nonces of unordered transactions
-	DomainPossession Domain = "pacioli.pop.v1\x00"     // proof that the owner of a new policy holds its keys
-	DomainSponsor    Domain = "pacioli.sponsor.v1\x00" // what the sponsor of a transaction signs
-	DomainHold       Domain = "pacioli.hold.v1\x00"    // hold id
-	DomainClosed     Domain = "pacioli.closed.v1\x00"  // chain over the closed lines of an account
-	DomainPayment    Domain = "pacioli.payment.v1\x00" // nonce and reference of a payment, from the payer's own id: wallets only
+	DomainTx         Domain = "pacioli.tx.v1\x00"        // what signers of a transaction sign
+	DomainNetwork    Domain = "pacioli.net.v1\x00"       // network id, from chain id and genesis
+	DomainTxID       Domain = "pacioli.txid.v1\x00"      // transaction id, free of signatures
+	DomainAddress    Domain = "pacioli.addr.v1\x00"      // policy hash, which is the address of an account
+	DomainAsset      Domain = "pacioli.asset.v1\x00"     // asset id
+	DomainShard      Domain = "pacioli.shard.v1\x00"     // which state shard a key lives in
+	DomainEntry      Domain = "pacioli.entry.v1\x00"     // journal entries
+	DomainReplay     Domain = "pacioli.replay.v1\x00"    // nonces of unordered transactions
+	DomainPossession Domain = "pacioli.pop.v1\x00"       // proof that the owner of a new policy holds its keys
+	DomainSponsor    Domain = "pacioli.sponsor.v1\x00"   // what the sponsor of a transaction signs
+	DomainHold       Domain = "pacioli.hold.v1\x00"      // hold id
+	DomainClosed     Domain = "pacioli.closed.v1\x00"    // chain over the closed lines of an account
+	DomainValidator  Domain = "pacioli.validator.v1\x00" // proof that somebody holds a new consensus key
+	DomainProposal   Domain = "pacioli.proposal.v1\x00"  // id of a proposal of the validators' operators
+	DomainBond       Domain = "pacioli.bond.v1\x00"      // id of the hold that is an operator's bond
+	DomainPayment    Domain = "pacioli.payment.v1\x00"   // nonce and reference of a payment, from the payer's own id: wallets only
 )
 
 // Domains returns all domains. The test that they are prefix-free, and any check that a foreign protocol's messages
@@ -70,6 +73,7 @@ func Domains() []Domain {
 	return []Domain{
 		DomainTx, DomainNetwork, DomainTxID, DomainAddress, DomainAsset, DomainShard, DomainEntry, DomainReplay,
 		DomainPossession, DomainSponsor, DomainHold, DomainClosed, DomainPayment,
+		DomainValidator, DomainProposal, DomainBond,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
@@ -62,8 +63,10 @@ func NetworkOf(doc *types.GenesisDoc) (ledger.Network, error) {
 const (
 	// MaxBlockBytes: 4 MB are 13,000 transfers. It must exceed 3.4 kB for each validator, or building a block panics.
 	MaxBlockBytes = 4 << 20
-	// MaxEvidenceBytes leaves room for a few conflicting votes of ML-DSA validators, 7 kB each, and is small beside a block.
-	MaxEvidenceBytes = 256 << 10
+	// MaxEvidenceBytes has room for the largest evidence, of a light-client attack on ledger.MaxValidators ML-DSA validators, and
+	// is all that CometBFT's message takes. What does not fit is not left out: CometBFT proposes nothing that is behind it either,
+	// until it expires, so that a liar with much evidence against it would be spared with all that lie after.
+	MaxEvidenceBytes = 1 << 20
 	// EvidenceHours is how long equivocation can be reported. A light client's trust period must be shorter.
 	EvidenceHours = 21 * 24
 )
@@ -114,6 +117,20 @@ func New(chainID string, at time.Time, validators []types.GenesisValidator, stat
 	return doc, nil
 }
 
+// SetEvidenceAge changes how long equivocation can be reported, before anything is signed. A short time is for test networks: nodes
+// keep headers and commits for so long, whatever they prune, and a light client may trust a header for no longer.
+func SetEvidenceAge(doc *types.GenesisDoc, age time.Duration) error {
+	if age < time.Second {
+		return fmt.Errorf("evidence counts for %s, want at least 1s", age)
+	}
+	doc.ConsensusParams.Evidence.MaxAgeDuration = age
+	doc.ConsensusParams.Evidence.MaxAgeNumBlocks = int64(age / time.Second) // at one block a second
+	if err := doc.ValidateAndComplete(); err != nil {
+		return fmt.Errorf("genesis: %w", err)
+	}
+	return nil
+}
+
 // Save writes a genesis file.
 func Save(doc *types.GenesisDoc, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -143,7 +160,33 @@ func Parse(text []byte) (*types.GenesisDoc, error) {
 	if err := doc.ValidateAndComplete(); err != nil {
 		return nil, err
 	}
+	if err := checkParams(doc.ConsensusParams); err != nil {
+		return nil, fmt.Errorf("consensus_params.%w", err)
+	}
 	return &doc, nil
+}
+
+// checkParams refuses parameters of CometBFT with which the chain would end one day. Nothing changes them after genesis, and
+// neither the network's id nor a header has them all in it.
+func checkParams(p *types.ConsensusParams) error {
+	for _, want := range []string{cmted25519.KeyType, mldsa65.KeyType} {
+		if !slices.Contains(p.Validator.PubKeyTypes, want) {
+			return fmt.Errorf("validator.pub_key_types is %v, want also %s: CometBFT stops for good when a vote brings in a key of another type", p.Validator.PubKeyTypes, want)
+		}
+	}
+	if h := p.ABCI.VoteExtensionsEnableHeight; h != 0 {
+		return fmt.Errorf("abci.vote_extensions_enable_height is %d, want 0: there are none", h)
+	}
+	// Header, commit of the largest set, and evidence come first; what is left is for transactions. Below 0 CometBFT panics
+	// whenever it builds a block.
+	maxBytes := p.Block.MaxBytes
+	if maxBytes == -1 {
+		maxBytes = types.MaxBlockSizeBytes
+	}
+	if least := types.MaxOverheadForBlock + types.MaxHeaderBytes + types.MaxCommitBytes(ledger.MaxValidators) + p.Evidence.MaxBytes + ledger.MaxTxBytes; maxBytes < least {
+		return fmt.Errorf("block.max_bytes is %d, want at least %d: %d validators' signatures, evidence and one transaction", maxBytes, least, ledger.MaxValidators)
+	}
+	return nil
 }
 
 // Load reads and checks a genesis file. CometBFT's reader ignores unknown keys of its own part; ours does not.

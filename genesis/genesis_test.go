@@ -19,7 +19,7 @@ import (
 func state() ledger.GenesisState {
 	return ledger.GenesisState{
 		Parameters: ledger.GenesisParameters{MaxTxBytes: 4096, ReplayWindowSeconds: 600, MaxOpenNonces: 10, FeeAsset: "EUR", FeeCollector: crypto.Address{2},
-			MaxHoldSeconds: 3600, MaxExpiries: 10, MaxFeeMultiplier: 1000},
+			MaxHoldSeconds: 3600, MaxExpiries: 10, MaxFeeMultiplier: 1000, BondSeconds: 1},
 		Assets: []ledger.GenesisAsset{{Code: "EUR", Issuer: crypto.Address{1}, Scale: 2, MaxSupply: "10"}},
 	}
 }
@@ -110,4 +110,57 @@ func TestRefused(t *testing.T) {
 	if _, err := New("chain", at, nil, state()); err == nil {
 		t.Error("no validators")
 	}
+}
+
+// TestConsensusParams: a genesis file whose parameters of CometBFT would end the chain one day is refused.
+func TestConsensusParams(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*types.ConsensusParams)
+		want   string // "": it is taken
+	}{
+		"as made":         {func(*types.ConsensusParams) {}, ""},
+		"without ml-dsa":  {func(p *types.ConsensusParams) { p.Validator.PubKeyTypes = p.Validator.PubKeyTypes[:1] }, "pub_key_types"},
+		"vote extensions": {func(p *types.ConsensusParams) { p.ABCI.VoteExtensionsEnableHeight = 9 }, "vote_extensions_enable_height"},
+		"small blocks":    {func(p *types.ConsensusParams) { p.Block.MaxBytes, p.Evidence.MaxBytes = 512<<10, 1<<10 }, "block.max_bytes"},
+		"much evidence":   {func(p *types.ConsensusParams) { p.Evidence.MaxBytes = p.Block.MaxBytes }, "block.max_bytes"},
+		"the largest":     {func(p *types.ConsensusParams) { p.Block.MaxBytes = -1 }, ""},
+		"half as large":   {func(p *types.ConsensusParams) { p.Block.MaxBytes = 2 << 20 }, ""},
+	} {
+		doc, err := New("chain", at, validators(t), state())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(doc.ConsensusParams)
+		path := filepath.Join(t.TempDir(), "genesis.json")
+		if err := Save(doc, path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestEvidenceFits: the largest evidence that the largest set can leave has room in a block.
+func TestEvidenceFits(t *testing.T) {
+	var list []*types.Validator
+	commit := &types.Commit{Height: 1 << 40, BlockID: types.BlockID{Hash: make([]byte, 32), PartSetHeader: types.PartSetHeader{Total: 1, Hash: make([]byte, 32)}}}
+	for range ledger.MaxValidators {
+		key, err := mldsa65.GenPrivKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := types.NewValidator(key.PubKey(), ledger.MaxValidatorPower)
+		list = append(list, v)
+		commit.Signatures = append(commit.Signatures, types.CommitSig{BlockIDFlag: types.BlockIDFlagCommit, ValidatorAddress: v.Address, Timestamp: at, Signature: make([]byte, mldsa65.SignatureSize)})
+	}
+	header := &types.Header{ChainID: strings.Repeat("c", 50), Height: 1 << 40, Time: at, ValidatorsHash: make([]byte, 32), NextValidatorsHash: make([]byte, 32), ConsensusHash: make([]byte, 32), AppHash: make([]byte, 32),
+		LastResultsHash: make([]byte, 32), EvidenceHash: make([]byte, 32), DataHash: make([]byte, 32), LastCommitHash: make([]byte, 32), ProposerAddress: make([]byte, 20), LastBlockID: commit.BlockID}
+	evidence := &types.LightClientAttackEvidence{ConflictingBlock: &types.LightBlock{SignedHeader: &types.SignedHeader{Header: header, Commit: commit}, ValidatorSet: types.NewValidatorSet(list)},
+		CommonHeight: 1, ByzantineValidators: list, TotalVotingPower: ledger.MaxValidatorPower * ledger.MaxValidators, Timestamp: at}
+	size := len(evidence.Bytes())
+	if size > MaxEvidenceBytes {
+		t.Errorf("%d bytes, and a block takes %d", size, MaxEvidenceBytes)
+	}
+	t.Logf("%d bytes", size)
 }

@@ -51,6 +51,11 @@ type Audit struct {
 	closed       map[crypto.Address]bool   // accounts that were closed
 	closedLines  map[crypto.Address]uint64 // of accounts that have closed some
 	grantsOf     map[crypto.Address]uint64
+	bonds        []AssetID // of the bonds
+	validators   []Validator
+	missed       []ConsensusAddress
+	proposals    map[crypto.Hash]Proposal
+	listed       []ListedProposal
 	assetsOf     map[crypto.Address]uint64
 }
 
@@ -75,7 +80,7 @@ func NewAudit() *Audit {
 	return &Audit{assets: map[AssetID]Asset{}, policies: map[crypto.Hash]bool{}, buckets: map[uint64]bucket{}, folded: map[uint64]bucket{},
 		codes: map[AssetID]string{}, unmatched: map[nonceKey]uint32{}, holdings: map[crypto.Address]Holdings{},
 		pendingLines: map[LineKey]*pendingLine{}, due: map[dueSlot]crypto.Hash{}, dueCounts: map[uint64]uint32{},
-		closed: map[crypto.Address]bool{}, closedLines: map[crypto.Address]uint64{}, grantsOf: map[crypto.Address]uint64{}, assetsOf: map[crypto.Address]uint64{}}
+		closed: map[crypto.Address]bool{}, closedLines: map[crypto.Address]uint64{}, grantsOf: map[crypto.Address]uint64{}, assetsOf: map[crypto.Address]uint64{}, proposals: map[crypto.Hash]Proposal{}}
 }
 
 func (a *Audit) find(format string, args ...any) {
@@ -211,7 +216,20 @@ func (a *Audit) Row(key, value []byte) {
 	case rowReplay:
 		a.totals, err = decodeReplayTotals(value)
 	case rowValidators:
-		_, err = DecodeValidators(value)
+		if a.validators, err = DecodeValidators(value); err == nil {
+			a.checkSet()
+		}
+	case rowMissed:
+		if _, err = DecodeMissed(value); err == nil {
+			a.missed = append(a.missed, ConsensusAddress(key[1:]))
+		}
+	case rowProposal:
+		var p Proposal
+		if p, err = DecodeProposal(value); err == nil {
+			a.proposals[crypto.Hash(key[1:])] = p
+		}
+	case rowProposals:
+		a.listed, err = DecodeProposals(value)
 	case rowPolicy:
 		var policy crypto.Policy
 		if policy, err = DecodePolicyRow(value); err == nil {
@@ -252,20 +270,27 @@ func (a *Audit) Row(key, value []byte) {
 // keyLengths are the lengths of the keys of each kind of row; 0: there is no such kind.
 var keyLengths = [256]int{
 	rowAccount: 33, rowLine: 49, rowAsset: 17, rowCode: 1 + MaxCodeBytes, rowParameters: 1, rowNetwork: 1, rowBucket: 9,
-	rowReplay: 1, rowValidators: 1, rowPolicy: 33, rowNonce: 57, rowNonceNumber: 13,
+	rowReplay: 1, rowValidators: 1, rowMissed: 21, rowProposal: 33, rowProposals: 1, rowPolicy: 33, rowNonce: 57, rowNonceNumber: 13,
 	rowHoldings: 33, rowHold: 33, rowGrant: 82, rowFeeRate: 1, rowDueCount: 9, rowDueSlot: 13, rowDue: 1,
 }
 
 // hold takes an open hold.
 func (a *Audit) hold(id crypto.Hash, h Hold) {
-	a.holds++
 	a.deposits = a.deposits.plus(h.Deposit)
 	a.sums.changeHold(Hold{}, h)
-	slot := dueSlot{h.Expires, h.Slot}
-	if other, twice := a.due[slot]; twice {
-		a.find("holds %s and %s have one place in the queue", other, id)
+	if h.Bond {
+		if id != BondID(h.From) || h != (Hold{From: h.From, To: h.To, Asset: h.Asset, Amount: h.Amount, Bond: true}) {
+			a.find("bond %s of %s is not what a bond is: %+v", id, h.From, h)
+		}
+		a.bonds = append(a.bonds, h.Asset)
+	} else {
+		a.holds++
+		slot := dueSlot{h.Expires, h.Slot}
+		if other, twice := a.due[slot]; twice {
+			a.find("holds %s and %s have one place in the queue", other, id)
+		}
+		a.due[slot] = id
 	}
-	a.due[slot] = id
 	explain := func(k LineKey, of func(*pendingLine) *Amount) {
 		if p := a.pendingLines[k]; p != nil {
 			if left, ok := of(p).Sub(h.Amount); ok {
@@ -349,8 +374,9 @@ func (a *Audit) closeHolds() {
 	if total(pool.CreditsPosted).minus(total(pool.DebitsPosted)).Cmp(a.deposits.minus(wide{})) < 0 {
 		a.find("the pool holds less than the deposits of all rows, %s", a.deposits.minus(wide{}))
 	}
-	if a.rate.Multiplier < minMultiplier || a.rate.Multiplier > a.params.MaxFeeMultiplier {
-		a.find("the multiplier of fees is %d, want %d to %d", a.rate.Multiplier, minMultiplier, a.params.MaxFeeMultiplier)
+	// A vote that lowers max_fee_multiplier does not lower the rate itself: the next block does, if fees adapt at all.
+	if a.rate.Multiplier < minMultiplier || a.rate.Multiplier > MaxFeeMultiplier {
+		a.find("the multiplier of fees is %d, want %d to %d", a.rate.Multiplier, minMultiplier, MaxFeeMultiplier)
 	}
 }
 
@@ -361,6 +387,53 @@ func unixSecond(key []byte) (s uint64) {
 		s = s<<8 | uint64(c)
 	}
 	return s
+}
+
+// checkSet checks the validator set by itself.
+func (a *Audit) checkSet() {
+	for i, v := range a.validators {
+		at := v.Address()
+		if i > 0 && compareValidators(a.validators[i-1], v) >= 0 {
+			a.find("the validators do not ascend at %x", at)
+		}
+		switch {
+		case v.Power > MaxValidatorPower || v.InactivePower > MaxValidatorPower:
+			a.find("validator %x has the power %d and the inactive power %d, at most %d", at, v.Power, v.InactivePower, uint64(MaxValidatorPower))
+		case v.Active() && (v.Inactive() || v.Left != 0):
+			a.find("validator %x is active, and has left at %d with the inactive power %d", at, v.Left, v.InactivePower)
+		case v.Present() && v.Tombstoned != 0:
+			a.find("validator %x was removed for equivocation at height %d, and is present", at, v.Tombstoned)
+		case v.Present() && v.Operator != (crypto.Address{}) && operated(a.validators, v.Operator) != i:
+			a.find("validator %x and another one have the operator %s", at, v.Operator)
+		}
+	}
+	if !slices.ContainsFunc(a.validators, Validator.Active) {
+		a.find("no validator has power")
+	}
+}
+
+// closeValidators checks what refers to the validator set, and the proposals.
+func (a *Audit) closeValidators() {
+	for _, m := range a.missed {
+		if i := named(a.validators, m); i < 0 || !a.validators[i].Active() {
+			a.find("blocks are counted that %x has missed, which is no active validator", m)
+		}
+	}
+	for _, asset := range a.bonds {
+		if asset != a.params.FeeAsset {
+			a.find("a bond is in the asset %x, fees are paid in %x", asset, a.params.FeeAsset)
+		}
+	}
+	for i, l := range a.listed {
+		p, ok := a.proposals[l.ID]
+		if !ok || p.Proposer != l.Proposer || p.Expires != l.Expires || len(p.Approvals) == 0 {
+			a.find("proposal %s is number %d of the list, and its row does not fit it", l.ID, i)
+		}
+		delete(a.proposals, l.ID)
+	}
+	if len(a.proposals) != 0 {
+		a.find("%d proposals are not in the list of them", len(a.proposals))
+	}
 }
 
 // Close checks what needs all rows.
@@ -389,6 +462,7 @@ func (a *Audit) Close() {
 	}
 	a.closeHoldings()
 	a.closeHolds()
+	a.closeValidators()
 	for _, id := range slices.SortedFunc(maps.Keys(a.assets), compareAssetIDs) {
 		if code, ok := a.codes[id]; !ok || code != a.assets[id].Code {
 			a.find("asset %x has the code %q, its row by code says %q", id, a.assets[id].Code, code)

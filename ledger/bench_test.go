@@ -102,7 +102,7 @@ func BenchmarkBlock1000Transfers(b *testing.B) {
 				}
 				w.block = block
 				apply(w, txs)
-				if _, err := block.End(nil); err != nil {
+				if _, err := block.End(nil, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -87,7 +87,7 @@ type totals struct {
 type Outcome struct {
 	Writes  []Write     // sorted by key, no key twice
 	Entries []LineEntry // in the order in which they were made
-	Updates []Validator // changed validators, sorted, no key twice
+	Updates []Validator // validators whose power the block has changed, sorted, no key twice
 	Broken  []crypto.Hash
 }
 
@@ -487,12 +487,13 @@ func (x *execution) charge(a admitted) {
 	}
 }
 
-// End closes the block: it removes dead nonces, lets holds expire, punishes evidence, posts the block's fees and deposits,
-// adapts the fee rate and checks the invariants.
-func (b *Block) End(evidence []Misbehavior) (Outcome, error) {
+// End closes the block: it removes dead nonces, lets holds expire, punishes evidence, counts who has missed the block
+// before, posts the block's fees and deposits, adapts the fee rate and checks the invariants.
+func (b *Block) End(evidence []Misbehavior, votes []Vote) (Outcome, error) {
 	b.state.pruneNonces(b.header.UnixMillis)
 	b.expire()
-	updates := b.state.punish(b.header.Height, evidence)
+	b.punish(evidence)
+	b.countMissed(votes)
 	b.post(b.params.FeeCollector, EntryFees, true, b.totals.fees)
 	b.post(b.pool, EntryDeposits, true, b.totals.deposits)
 	b.post(b.pool, EntryRefunds, false, b.totals.refunds)
@@ -505,7 +506,7 @@ func (b *Block) End(evidence []Misbehavior) (Outcome, error) {
 		return Outcome{}, b.state.err
 	}
 	b.mustBalance()
-	return Outcome{Writes: b.state.writes(), Entries: b.entries, Updates: updates, Broken: b.broken}, nil
+	return Outcome{Writes: b.state.writes(), Entries: b.entries, Updates: b.state.updates(), Broken: b.broken}, nil
 }
 
 // post enters one of the block's totals on a line of the fee asset. That there is room was seen to when the amounts were
@@ -515,15 +516,21 @@ func (b *Block) post(account crypto.Address, kind EntryKind, credit bool, amount
 		return
 	}
 	k := LineKey{account, b.params.FeeAsset}
-	if _, ok := b.state.lines.get(k); !ok {
-		closed, _ := b.state.accounts.get(account)
-		b.openLine(k, Line{Incarnation: closed.ClosedLines})
-	}
-	line, _ := b.state.lines.get(k)
+	line := b.existing(k)
 	if credit {
 		line.CreditsPosted = line.CreditsPosted.mustAdd(amount)
 	} else {
 		line.DebitsPosted = line.DebitsPosted.mustAdd(amount)
 	}
 	b.enter(k, line, Entry{Kind: kind, Credit: credit, Amount: amount}, cause{})
+}
+
+// existing returns a line that the ledger itself credits, and makes it if it has no row: nobody pays a deposit for it.
+func (b *Block) existing(k LineKey) Line {
+	if _, ok := b.state.lines.get(k); !ok {
+		closed, _ := b.state.accounts.get(k.Account)
+		b.openLine(k, Line{Incarnation: closed.ClosedLines})
+	}
+	line, _ := b.state.lines.get(k)
+	return line
 }

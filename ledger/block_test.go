@@ -117,7 +117,7 @@ func TestReadErrors(t *testing.T) {
 				return err
 			}
 		}
-		_, err = b.End([]Misbehavior{{}})
+		_, err = b.End([]Misbehavior{{}}, nil)
 		return err
 	}
 	for n := 0; ; n++ {

@@ -37,47 +37,64 @@ const (
 	SignatureInvalid         Code = 60
 	BrokenInvariant          Code = 99
 
-	AssetUnknown         Code = 100
-	InsufficientFunds    Code = 101
-	SupplyExceeded       Code = 102
-	CounterOverflow      Code = 103
-	NothingToTransfer    Code = 104
-	CeilingExceeded      Code = 105
-	DepositAboveMaximum  Code = 106
-	DepositUnpayable     Code = 107
-	AssetCreationClosed  Code = 110
-	AssetExists          Code = 111
-	NotIssuer            Code = 112
-	ControlMissing       Code = 113
-	MaxSupplyRaised      Code = 114
-	IssuerLine           Code = 115
-	CreditInUse          Code = 116
-	PolicyUnchanged      Code = 120
-	RecoveryUnavailable  Code = 121
-	RecoveryPending      Code = 122
-	RecoveryNone         Code = 123
-	RecoveryOtherPolicy  Code = 124
-	RecoveryTooEarly     Code = 125
-	AccountClosed        Code = 130
-	LineNotOpen          Code = 131
-	LineUnknown          Code = 132
-	LineNotEmpty         Code = 133
-	LineNotAuthorised    Code = 134
-	LineFrozen           Code = 135
-	Unchanged            Code = 136
-	AccountInUse         Code = 137
-	HoldUnknown          Code = 140
-	HoldExpired          Code = 141
-	HoldNotPermitted     Code = 142
-	HoldTooEarly         Code = 143
-	HoldPreimageWrong    Code = 144
-	HoldAmountExceeded   Code = 145
-	HoldExpiryOutOfRange Code = 146
-	HoldBucketFull       Code = 147
-	GrantUnknown         Code = 150
-	GrantExpired         Code = 151
-	GrantOtherReceiver   Code = 152
-	GrantExceeded        Code = 153
+	AssetUnknown             Code = 100
+	InsufficientFunds        Code = 101
+	SupplyExceeded           Code = 102
+	CounterOverflow          Code = 103
+	NothingToTransfer        Code = 104
+	CeilingExceeded          Code = 105
+	DepositAboveMaximum      Code = 106
+	DepositUnpayable         Code = 107
+	AssetCreationClosed      Code = 110
+	AssetExists              Code = 111
+	NotIssuer                Code = 112
+	ControlMissing           Code = 113
+	MaxSupplyRaised          Code = 114
+	IssuerLine               Code = 115
+	CreditInUse              Code = 116
+	PolicyUnchanged          Code = 120
+	RecoveryUnavailable      Code = 121
+	RecoveryPending          Code = 122
+	RecoveryNone             Code = 123
+	RecoveryOtherPolicy      Code = 124
+	RecoveryTooEarly         Code = 125
+	AccountClosed            Code = 130
+	LineNotOpen              Code = 131
+	LineUnknown              Code = 132
+	LineNotEmpty             Code = 133
+	LineNotAuthorised        Code = 134
+	LineFrozen               Code = 135
+	Unchanged                Code = 136
+	AccountInUse             Code = 137
+	HoldUnknown              Code = 140
+	HoldExpired              Code = 141
+	HoldNotPermitted         Code = 142
+	HoldTooEarly             Code = 143
+	HoldPreimageWrong        Code = 144
+	HoldAmountExceeded       Code = 145
+	HoldExpiryOutOfRange     Code = 146
+	HoldBucketFull           Code = 147
+	GrantUnknown             Code = 150
+	GrantExpired             Code = 151
+	GrantOtherReceiver       Code = 152
+	GrantExceeded            Code = 153
+	NotValidator             Code = 160
+	ValidatorUnknown         Code = 161
+	ValidatorExists          Code = 162
+	ValidatorSetFull         Code = 163
+	ValidatorSetEmpty        Code = 164
+	ValidatorQuorumLost      Code = 165
+	ValidatorPowersUnsound   Code = 166
+	ValidatorNotInactive     Code = 167
+	ProposalUnknown          Code = 168
+	ProposalExpired          Code = 169
+	ProposalExpiryOutOfRange Code = 170
+	ProposalsFull            Code = 171
+	ParametersChanged        Code = 172
+	ParametersInvalid        Code = 173
+	BondExists               Code = 174
+	BondMissing              Code = 175
+	BondLocked               Code = 176
 )
 
 // Explanation describes a code for people.
@@ -139,7 +156,7 @@ var explanations = []Explanation{
 	{LineNotAuthorised, "line_not_authorised", "The asset's issuer has not authorised the line.", "Ask the issuer to authorise the line."},
 	{LineFrozen, "line_frozen", "The issuer has frozen the line or the asset in this direction.", "Ask the issuer."},
 	{Unchanged, "unchanged", "Everything is already as the operation would have it.", "Nothing to do."},
-	{AccountInUse, "account_in_use", "The account still has lines, grants or assets, or receives the fees.", "Close its lines and revoke its grants first; an issuer cannot close its account."},
+	{AccountInUse, "account_in_use", "The account still has lines, grants or assets, receives the fees, or operates a validator.", "Close its lines and revoke its grants first, and have its validator removed; an issuer cannot close its account."},
 	{HoldUnknown, "hold_unknown", "There is no open hold with this id.", "Look at the line's journal: it may have been resolved."},
 	{HoldExpired, "hold_expired", "The hold's time is over.", "Nothing to do: its expiry resolves it."},
 	{HoldNotPermitted, "hold_not_permitted", "The hold does not let the signer do this.", "Ask who may: it was decided when the hold was made."},
@@ -152,6 +169,23 @@ var explanations = []Explanation{
 	{GrantExpired, "grant_expired", "The grant's time is over.", "Ask the granter for a new one, or choose a later until."},
 	{GrantOtherReceiver, "grant_other_receiver", "The grant pays another account only.", "Pay the account that the grant names."},
 	{GrantExceeded, "grant_exceeded", "The amount is above what the grant still allows, now or in all.", "Spend less, wait for the next period, or ask the granter."},
+	{NotValidator, "not_validator", "The signer is not the operator of a validator with power.", "Sign with the operator's account; reactivate a validator that has lost its power."},
+	{ValidatorUnknown, "validator_unknown", "No validator that this could be done to has this consensus address, or it has another operator.", "Look at the list of validators."},
+	{ValidatorExists, "validator_exists", "The operator has a validator already, or the consensus key is that of one, or of one that was removed for equivocation.", "Use another operator, or make a new consensus key."},
+	{ValidatorSetFull, "validator_set_full", "The list has 100 validators, and none of the former ones may be forgotten yet.", "Wait until a former one has been out for bond_seconds."},
+	{ValidatorSetEmpty, "validator_set_empty", "No validator would be left with power.", "Add another one first."},
+	{ValidatorQuorumLost, "validator_quorum_lost", "Two thirds of the new power or less would be that of the block's validators: the chain could stop.", "Change less at a time: smaller powers first, and the next change some blocks later."},
+	{ValidatorPowersUnsound, "validator_powers_unsound", "CometBFT would take a validator's power for a third of the total, which it is not, and never let it fetch old blocks.", "Multiply all powers by ten, or choose another power."},
+	{ValidatorNotInactive, "validator_not_inactive", "The signer is not the operator of a validator that has lost its power by missing blocks.", "Nothing to do; a validator that was removed can only be added again, by vote."},
+	{ProposalUnknown, "proposal_unknown", "There is no open proposal with this id.", "Look at the list of proposals: it may have been enacted, or have expired."},
+	{ProposalExpired, "proposal_expired", "The proposal's time is over.", "Propose it again."},
+	{ProposalExpiryOutOfRange, "proposal_expiry_out_of_range", "expires is not after the block's time, or more than 31 days ahead.", "Choose another expires."},
+	{ProposalsFull, "proposals_full", "The signer has four open proposals, or there are 1,000 in all, or the proposal has 1,000 approvals.", "Withdraw a proposal, or wait until one is enacted or expires."},
+	{ParametersChanged, "parameters_changed", "The parameters are not those that the proposal replaces.", "Propose again, beginning with the present parameters."},
+	{ParametersInvalid, "parameters_invalid", "The proposal changes the fee asset, or its collector of fees is closed, issues the fee asset, has a bond or is the pool of deposits, or max_tx_bytes is lowered to below 32,768.", "Keep the fee asset, choose another collector, and leave operators room to vote."},
+	{BondExists, "bond_exists", "The operator has a bond already.", "Nothing to do; release it first for another amount."},
+	{BondMissing, "bond_missing", "The operator has no bond, or one below the parameter bond.", "Bond at least that amount from the operator's account."},
+	{BondLocked, "bond_locked", "The bond answers for a validator, or for one that left less than bond_seconds ago.", "Have the validator removed, then wait until bond_seconds are over."},
 }
 
 // Explanations lists every code in ascending order.

@@ -38,6 +38,16 @@ type GenesisState struct {
 	Parameters GenesisParameters `json:"parameters"`
 	Assets     []GenesisAsset    `json:"assets"`
 	Accounts   []GenesisAccount  `json:"accounts"`
+	// Validators says who operates the validators of the document. One that is not named here has no operator, and a set
+	// without operators can never be changed by vote.
+	Validators []GenesisValidator `json:"validators,omitempty"`
+}
+
+// GenesisValidator says who operates a validator of the genesis document, and what it is called.
+type GenesisValidator struct {
+	PubKey   []byte         `json:"pub_key"` // base64 of the consensus key
+	Operator crypto.Address `json:"operator"`
+	Name     string         `json:"name"`
 }
 
 // GenesisParameters are [Parameters] with the fee asset by its code.
@@ -60,6 +70,10 @@ type GenesisParameters struct {
 	MaxExpiries         uint32           `json:"max_expiries"`
 	FeeTargetWeight     uint64           `json:"fee_target_weight"`
 	MaxFeeMultiplier    uint32           `json:"max_fee_multiplier"`
+	Bond                uint64           `json:"bond"`
+	BondSeconds         uint32           `json:"bond_seconds"`
+	MissedWindow        uint32           `json:"missed_window"`
+	MaxMissed           uint32           `json:"max_missed"`
 }
 
 // Genesis returns parameters as genesis has them.
@@ -68,7 +82,8 @@ func (p Parameters) Genesis(feeAsset string, collector crypto.Address) GenesisPa
 		FeeAsset: feeAsset, FeeCollector: collector, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation,
 		FeePerSignature: p.FeePerSignature, AssetCreators: p.AssetCreators, DepositAccount: p.DepositAccount, DepositLine: p.DepositLine,
 		DepositHold: p.DepositHold, DepositGrant: p.DepositGrant, MaxHoldSeconds: p.MaxHoldSeconds, MaxExpiries: p.MaxExpiries,
-		FeeTargetWeight: p.FeeTargetWeight, MaxFeeMultiplier: p.MaxFeeMultiplier}
+		FeeTargetWeight: p.FeeTargetWeight, MaxFeeMultiplier: p.MaxFeeMultiplier,
+		Bond: p.Bond, BondSeconds: p.BondSeconds, MissedWindow: p.MissedWindow, MaxMissed: p.MaxMissed}
 }
 
 // WithoutDeposits returns parameters under which rows cost nothing to keep.
@@ -193,7 +208,8 @@ func (g Genesis) resolve() (r resolved, err error) {
 		FeeCollector: p.FeeCollector, FeeBase: p.FeeBase, FeePerByte: p.FeePerByte, FeePerOperation: p.FeePerOperation,
 		FeePerSignature: p.FeePerSignature, AssetCreators: p.AssetCreators, DepositAccount: p.DepositAccount,
 		DepositLine: p.DepositLine, DepositHold: p.DepositHold, DepositGrant: p.DepositGrant, MaxHoldSeconds: p.MaxHoldSeconds,
-		MaxExpiries: p.MaxExpiries, FeeTargetWeight: p.FeeTargetWeight, MaxFeeMultiplier: p.MaxFeeMultiplier}
+		MaxExpiries: p.MaxExpiries, FeeTargetWeight: p.FeeTargetWeight, MaxFeeMultiplier: p.MaxFeeMultiplier,
+		Bond: p.Bond, BondSeconds: p.BondSeconds, MissedWindow: p.MissedWindow, MaxMissed: p.MaxMissed}
 	i, ok := position[p.FeeAsset]
 	if !ok {
 		return r, canonical.Errorf("parameters.fee_asset", "%q is not one of the assets", p.FeeAsset)
@@ -238,7 +254,30 @@ func (g Genesis) resolve() (r resolved, err error) {
 			r.balances = append(r.balances, resolvedBalance{LineKey{a.Address, NewAssetID(r.assets[n].Issuer, b.Asset)}, amount})
 		}
 	}
-	return r, nil
+	return r, r.resolveOperators(g.State.Validators)
+}
+
+// resolveOperators writes into the set who operates its validators.
+func (r *resolved) resolveOperators(list []GenesisValidator) error {
+	for i, v := range list {
+		at := index("validators", i)
+		n := slices.IndexFunc(r.validators, func(m Validator) bool { return bytes.Equal(m.PublicKey, v.PubKey) })
+		switch {
+		case n < 0:
+			return canonical.Errorf(at, "pub_key is not that of a validator of this genesis")
+		case r.validators[n].Operator != (crypto.Address{}):
+			return canonical.Errorf(at, "its validator stands twice")
+		case v.Operator == (crypto.Address{}):
+			return canonical.Errorf(at, "operator is missing")
+		case operated(r.validators, v.Operator) >= 0:
+			return canonical.Errorf(at, "%s operates another validator", v.Operator)
+		}
+		if err := checkValidatorName(v.Name); err != nil {
+			return canonical.In(at, err)
+		}
+		r.validators[n].Operator, r.validators[n].Name = v.Operator, v.Name
+	}
+	return nil
 }
 
 // Encode writes the canonical genesis, whose SHA-256 goes into the network's id.
@@ -307,10 +346,19 @@ func (g Genesis) Outcome() (Outcome, Network, error) {
 		}
 	}
 	b.state.validators.put(struct{}{}, r.validators)
-	outcome, err := b.End(nil)
+	for _, v := range r.validators {
+		if v.Operator == (crypto.Address{}) || r.params.Bond == 0 {
+			continue
+		}
+		if code := b.bondAtGenesis(v.Operator); code != OK {
+			return Outcome{}, Network{}, fmt.Errorf("bond of %s, who operates a validator: %s", v.Operator, strings.ReplaceAll(code.String(), "_", " "))
+		}
+	}
+	outcome, err := b.End(nil, nil)
 	if err != nil {
 		return Outcome{}, Network{}, err
 	}
+	outcome.Updates = nil // CometBFT begins with this set
 	for _, key := range [][]byte{NetworkRow(), ParametersRow(), FeeRateRow()} {
 		outcome.Writes = append(outcome.Writes, Write{key, base[string(key)]})
 	}
@@ -334,6 +382,15 @@ func (b *Block) issueAtGenesis(asset Asset, r resolvedBalance) Code {
 	}
 	b.enterPair(issuance, line, r.line, receiving, Entry{Kind: EntryGenesis, Amount: r.amount}, cause{})
 	return OK
+}
+
+// bondAtGenesis makes an operator's bond.
+func (b *Block) bondAtGenesis(operator crypto.Address) Code {
+	if operator == b.params.FeeCollector {
+		return HoldNotPermitted
+	}
+	b.existing(LineKey{b.params.FeeCollector, b.params.FeeAsset})
+	return b.reserveBond(operator, Units(b.params.Bond), cause{})
 }
 
 var controlNames = []string{"authorisation", "freeze", "clawback"}

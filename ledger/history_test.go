@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"math/big"
 	"slices"
 
@@ -37,20 +38,24 @@ type history struct {
 	*pair
 	ring      keyring
 	networkID [32]byte
-	params    ledger.GenesisParameters
-	set       []*pb.Validator
 
-	people   []*person
-	policies map[string]*policy // by hash
-	pool     []*policy          // to change to
-	eur      []byte
-	assets   [][]byte
-	holds    [][]byte          // ids, also of some that are gone
-	grants   [][]byte          // keys of rows, likewise
-	secrets  map[string][]byte // by hash lock
-	moments  []uint64          // seconds at whose boundary something happens
-	sent     [][]byte          // transactions that were in a block
-	waiting  [][]byte          // signed, and to be sent later
+	people        []*person
+	previous      []*pb.Validator    // at the end of the block before
+	firstOperator int                // among them
+	ruling        bool               // much is about the validator set
+	policies      map[string]*policy // by hash
+	pool          []*policy          // to change to
+	eur           []byte
+	assets        [][]byte
+	holds         [][]byte          // ids, also of some that are gone
+	grants        [][]byte          // keys of rows, likewise
+	secrets       map[string][]byte // by hash lock
+	moments       []uint64          // seconds at whose boundary something happens
+	sent          [][]byte          // transactions that were in a block
+	waiting       [][]byte          // signed, and to be sent later
+	proposed      [][]byte          // ids, also of proposals that are gone
+	changes       map[string]string // their kinds
+	lazy          map[[20]byte]bool // validators that are out of order
 }
 
 func digest(domain string, parts ...[]byte) []byte {
@@ -94,7 +99,7 @@ func encode(m proto.Message) []byte {
 }
 
 func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen *coverage, adjust func(*ledger.GenesisParameters)) *history {
-	h := &history{draws: draws{source: t}, ring: ring, policies: map[string]*policy{}, secrets: map[string][]byte{}}
+	h := &history{draws: draws{source: t}, ring: ring, policies: map[string]*policy{}, secrets: map[string][]byte{}, lazy: map[[20]byte]bool{}, changes: map[string]string{}}
 	single := func(name string) *person { return h.person(name, h.policy(1, 0, nil, h.key(1, name, 1))) }
 	alice, bank, mint := single("alice"), single("bank"), single("mint")
 	fees := single("fees")
@@ -104,6 +109,10 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen *covera
 	h.person("erin", h.policy(1, 0, alice.address, h.key(1, "erin", 1)))
 	for _, name := range []string{"fay", "gus", "hal", "ida", "joe"} {
 		single(name) // they come later, without a row and without money
+	}
+	h.firstOperator = len(h.people)
+	for i := range 9 {
+		single(fmt.Sprintf("operator %d", i))
 	}
 	h.pool = []*policy{
 		h.policy(1, 0, nil, h.key(1, "new", 1)),
@@ -118,13 +127,17 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen *covera
 	}
 
 	few := func(n ...uint64) uint64 { return draw(h.draws, n...) }
-	p := &h.params
-	*p = ledger.GenesisParameters{MaxTxBytes: uint32(few(1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1_500)), ReplayWindowSeconds: uint32(few(10, 5_000)),
+	p := new(ledger.GenesisParameters)
+	*p = ledger.GenesisParameters{MaxTxBytes: uint32(few(1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1<<18, 1_500)), ReplayWindowSeconds: uint32(few(10, 5_000)),
 		MaxOpenNonces: few(1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 8), FeeAsset: "EUR", FeeCollector: crypto.Address(fees.address),
 		FeeBase: few(0, 1, 10), FeePerByte: few(0, 0, 1), FeePerOperation: few(0, 3), FeePerSignature: few(0, 0, 1),
 		DepositAccount: few(0, 100), DepositLine: few(0, 50, 50), DepositHold: few(0, 20, 20), DepositGrant: few(0, 70, 70),
 		MaxHoldSeconds: uint32(few(10, 20_000)), MaxExpiries: uint32(few(1, 2, 100)),
-		FeeTargetWeight: few(0, 4_000, 20_000, 1), MaxFeeMultiplier: uint32(few(1_000, 1_100, 5_000))}
+		FeeTargetWeight: few(0, 4_000, 20_000, 1), MaxFeeMultiplier: uint32(few(1_000, 1_100, 5_000)),
+		Bond: few(0, 0, 300), BondSeconds: uint32(few(1, 3, 5, 20_000)), MissedWindow: uint32(few(0, 10, 10, 25))}
+	if p.MissedWindow > 0 {
+		p.MaxMissed = uint32(few(1, 2, 3, 9))
+	}
 	if h.oneIn(5) {
 		p.AssetCreators = []crypto.Address{crypto.Address(bank.address), crypto.Address(alice.address)}
 		slices.SortFunc(p.AssetCreators, func(a, b crypto.Address) int { return bytes.Compare(a[:], b[:]) })
@@ -144,10 +157,10 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen *covera
 		h.assets = append(h.assets, digest("pacioli.asset.v1\x00", a.Issuer[:], []byte(a.Code))[:16])
 	}
 	h.eur = h.assets[0]
-	for i, who := range h.people[:10] {
+	for i, who := range append(slices.Clone(h.people[:10]), h.people[h.firstOperator:]...) {
 		account := ledger.GenesisAccount{Address: crypto.Address(who.address)}
 		if who != bank && (who != fees || !h.oneIn(3)) { // the collector's line may be opened later
-			account.Balances = append(account.Balances, ledger.GenesisBalance{Asset: "EUR", Amount: draw(h.draws, "90000", "90000", "90000", "400")})
+			account.Balances = append(account.Balances, ledger.GenesisBalance{Asset: "EUR", Amount: draw(h.draws, "90000", "90000", "90000", "90000", "90000", "400")})
 		}
 		if who != alice && i%2 == 0 {
 			account.Balances = append(account.Balances, ledger.GenesisBalance{Asset: "TOK", Amount: draw(h.draws, "1000", power(64, 0).String(), power(120, 0).String())})
@@ -157,20 +170,8 @@ func newHistory(t *rapid.T, ring keyring, verifier ledger.Verifier, seen *covera
 		}
 	}
 	slices.SortFunc(g.State.Accounts, func(a, b ledger.GenesisAccount) int { return bytes.Compare(a.Address[:], b.Address[:]) })
-	for i, name := range []string{"v1", "v2", "v3"} {
-		scheme := []uint32{1, 1, 5}[i]
-		v := &pb.Validator{Scheme: scheme, PublicKey: ring.public(scheme, name), Power: few(1, 10)}
-		h.set = append(h.set, v)
-	}
-	slices.SortFunc(h.set, func(a, b *pb.Validator) int {
-		if a.Scheme != b.Scheme {
-			return int(a.Scheme) - int(b.Scheme)
-		}
-		return bytes.Compare(a.PublicKey, b.PublicKey)
-	})
-	for _, v := range h.set {
-		g.Validators = append(g.Validators, ledger.Validator{Scheme: crypto.Scheme(v.Scheme), PublicKey: v.PublicKey, Power: v.Power})
-	}
+	h.ruling = h.oneIn(3)
+	h.found(&g)
 	h.pair = newPair(t, g, verifier, ring, seen)
 	h.networkID = h.reference.NetworkID()
 	return h
@@ -193,23 +194,17 @@ func (h *history) authorise() {
 func (h *history) run(transactions int) {
 	h.begin(h.nextMillis())
 	h.authorise()
-	h.end(nil)
+	h.end(nil, nil)
 	for transactions--; transactions > 0; {
 		h.begin(h.nextMillis())
-		for n := h.below(21); n > 0 && transactions > 0; n-- {
+		for n := h.below(draw(h.draws, 21, 21, 5)); n > 0 && transactions > 0; n-- {
 			h.transaction()
 			transactions--
 		}
-		var evidence []*pb.Validator
-		if h.oneIn(6) {
-			for range 1 + h.below(3) {
-				evidence = append(evidence, draw(h.draws, append(h.set, &pb.Validator{PublicKey: []byte("nobody")})...))
-			}
-		}
-		h.end(evidence)
+		h.endBlock()
 	}
 	h.begin(h.nextMillis())
-	h.end(nil)
+	h.end(nil, nil)
 }
 
 func (h *history) now() uint64 { return h.pair.millis / 1000 }
@@ -304,6 +299,8 @@ func (h *history) send(raw []byte) {
 			h.moments = append(h.moments, g.Until, h.now()+uint64(g.Period))
 		case *pb.Operation_StartRecovery:
 			h.moments = append(h.moments, h.now()+3_600)
+		case *pb.Operation_Propose, *pb.Operation_Approve, *pb.Operation_ReleaseBond:
+			h.remember(o, receipt.Results[i])
 		}
 	}
 	if body.ValidUntil != 0 {
@@ -662,9 +659,9 @@ func (h *history) createHold() []step {
 		to = who
 		o.To, o.Amount = who.address, []byte{1}
 	}
-	o.Expires = h.now() + draw[uint64](h.draws, 1, 2, 3, 3, 4, 5, 5, 9, uint64(h.params.MaxHoldSeconds))
+	o.Expires = h.now() + draw[uint64](h.draws, 1, 2, 3, 3, 4, 5, 5, 9, uint64(h.parameters().MaxHoldSeconds))
 	if h.oneIn(30) {
-		o.Expires = h.now() + draw(h.draws, 0, uint64(h.params.MaxHoldSeconds)+1)
+		o.Expires = h.now() + draw(h.draws, 0, uint64(h.parameters().MaxHoldSeconds)+1)
 	}
 	if h.oneIn(5) {
 		o.NotBefore = h.now() + draw[uint64](h.draws, 0, 1, 2)
@@ -1091,7 +1088,11 @@ func (h *history) finishRecovery() []step {
 func (h *history) draft() []byte {
 	var steps []step
 	for n := draw(h.draws, 1, 1, 1, 1, 1, 2, 2, 3); n > 0; n-- {
-		steps = append(steps, draw(h.draws, kinds...)(h)...)
+		if h.ruling && h.oneIn(2) || h.oneIn(16) {
+			steps = append(steps, draw(h.draws, ruling...)(h)...)
+		} else {
+			steps = append(steps, draw(h.draws, kinds...)(h)...)
+		}
 	}
 	return h.compose(steps)
 }
@@ -1113,7 +1114,7 @@ func (h *history) compose(steps []step) []byte {
 	var sponsor *pb.Sponsor
 	var sponsoring *person
 	rate, _ := row(h, &pb.FeeRate{}, []byte{0x42})
-	p := h.params
+	p := h.parameters()
 	price := (p.FeeBase+600*p.FeePerByte+3*p.FeePerOperation+40*p.FeePerSignature)*uint64(rate.Multiplier)/1_000 + p.DepositAccount + 2*p.DepositLine
 	poor := h.available(signers[0], h.eur).Cmp(new(big.Int).SetUint64(price)) < 0
 	switch n := h.below(10); {
@@ -1148,9 +1149,9 @@ func (h *history) compose(steps []step) []byte {
 	}
 
 	if h.oneIn(3) {
-		body.ValidUntil = h.now() + 1 + uint64(h.below(int(min(h.params.ReplayWindowSeconds, 12))))
+		body.ValidUntil = h.now() + 1 + uint64(h.below(int(min(h.parameters().ReplayWindowSeconds, 12))))
 		if h.oneIn(25) {
-			body.ValidUntil = h.now() + draw(h.draws, 0, 1, uint64(h.params.ReplayWindowSeconds), uint64(h.params.ReplayWindowSeconds)+1, 20_000)
+			body.ValidUntil = h.now() + draw(h.draws, 0, 1, uint64(h.parameters().ReplayWindowSeconds), uint64(h.parameters().ReplayWindowSeconds)+1, 20_000)
 		}
 	}
 	for _, who := range signers {

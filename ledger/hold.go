@@ -267,6 +267,8 @@ func (x *execution) openHold(id crypto.Hash) (Hold, Code) {
 	switch {
 	case !ok:
 		return Hold{}, HoldUnknown
+	case hold.Bond:
+		return Hold{}, HoldNotPermitted
 	case x.now() >= hold.Expires:
 		return Hold{}, HoldExpired
 	}
@@ -313,7 +315,9 @@ func (b *Block) resolve(id crypto.Hash, h Hold, kind EntryKind, amount Amount, b
 	}
 	b.enterPair(from, debit, to, credit, Entry{Kind: kind, Amount: amount, Hold: id, Reference: h.Reference, Code: h.Code}, by)
 	b.state.holds.remove(id)
-	b.state.dequeue(h.Expires, h.Slot)
+	if !h.Bond {
+		b.state.dequeue(h.Expires, h.Slot)
+	}
 	depositor := h.Depositor
 	if depositor == (crypto.Address{}) {
 		depositor = h.From

@@ -189,7 +189,10 @@ func (c *CloseAccount) governs(*Body) bool   { return true }
 
 func (c *CloseAccount) apply(x *execution) (OperationResult, Code) {
 	signer := x.account(c.Signer)
-	if _, held := x.state.holdings.get(signer); held || signer == x.params.FeeCollector {
+	if _, held := x.state.holdings.get(signer); held || x.collects(signer) { // who has a bond has the line that it stands on
+		return OperationResult{}, AccountInUse
+	}
+	if set, _ := x.state.validators.get(struct{}{}); operated(set, signer) >= 0 {
 		return OperationResult{}, AccountInUse
 	}
 	account, _ := x.state.accounts.get(signer)

@@ -12,7 +12,8 @@ type Outflow struct {
 	Amount  Amount   // at the most, and at most MaxAmount
 }
 
-// Outflows returns what the operations of a transaction can take from lines of an asset, the fee and deposits left aside:
+// Outflows returns what the operations of a transaction can take from lines of an asset, the fee and deposits left aside;
+// bonds count in whatever asset is asked for, as the transaction does not name the fee asset:
 // one for each account and grant, in the order in which they first come. What operations bring in is not set against it.
 func (tx *Tx) Outflows(asset AssetID) []Outflow {
 	var flows []Outflow
@@ -52,6 +53,8 @@ func (tx *Tx) Outflows(asset AssetID) []Outflow {
 			if op.Asset == asset {
 				moved(op.Signer, op.Granter, KindCreateHold, op.Amount)
 			}
+		case *Bond:
+			moved(op.Signer, crypto.Address{}, 0, op.Amount)
 		case *SetLine: // credit comes out of what the issuer may still issue
 			if op.Asset == asset && op.Credit != nil {
 				moved(op.Signer, crypto.Address{}, 0, *op.Credit)
@@ -82,7 +85,7 @@ func (tx *Tx) Deposits(p Parameters, registrations int) Amount {
 	sum := uint64(registrations) * p.DepositAccount // at most 17 + 2 * 1,000 times 2^40
 	for _, op := range tx.Body.Operations {
 		switch op.(type) {
-		case *Transfer, *CreateAsset, *SetLine, *OpenLine:
+		case *Transfer, *CreateAsset, *SetLine, *OpenLine, *Bond:
 			sum += p.DepositLine
 		case *CreateHold:
 			sum += p.DepositLine + p.DepositHold

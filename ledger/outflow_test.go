@@ -24,9 +24,10 @@ func TestOutflows(t *testing.T) {
 		&SetAsset{Asset: other, MaxSupply: Units(1)},
 		&PostHold{Hold: crypto.Hash{1}, Amount: Units(9)},
 		&Clawback{Account: to, Asset: fee, Amount: Units(9)},
+		&Bond{Amount: Units(6)}, &ReleaseBond{}, &Approve{},
 	}}}
 	want := []Outflow{
-		{a, GrantKey{}, Units(11)},
+		{a, GrantKey{}, Units(17)},
 		{g, GrantKey{g, b, KindTransfer, fee}, Units(20)},
 		{b, GrantKey{}, MaxAmount}, // and 5 more, which do not fit
 		{g, GrantKey{g, b, KindCreateHold, fee}, Units(2)},
@@ -45,8 +46,8 @@ func TestDepositsAndLimits(t *testing.T) {
 	granter[0], sponsor[0], recovered[0] = 1, 2, 3
 	tx := &Tx{Body: Body{Signers: []Signer{{Address: crypto.Address{9}}, {Address: crypto.Address{8}}}, MaxFee: Units(7), MaxDeposit: Units(1 << 20), FeeGranter: granter,
 		Operations: []Operation{&Transfer{}, &CreateHold{}, &SetGrant{}, &CreateAsset{}, &OpenLine{}, &SetLine{}, &CloseLine{}, &SetPolicy{Signer: 1},
-			&FinishRecovery{Account: recovered}, &CloseAccount{}, &PostHold{}}}}
-	if got := tx.Deposits(p, 3); got != Units(3+5*10+100+1000) {
+			&FinishRecovery{Account: recovered}, &CloseAccount{}, &PostHold{}, &Bond{}, &ReleaseBond{}}}}
+	if got := tx.Deposits(p, 3); got != Units(3+6*10+100+1000) {
 		t.Errorf("deposits %s", got)
 	}
 	if k, ok := tx.FeeGrant(); !ok || k != (GrantKey{granter, crypto.Address{9}, KindFees, AssetID{}}) {

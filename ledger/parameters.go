@@ -42,21 +42,34 @@ type Parameters struct {
 
 	FeeTargetWeight  uint64 // weight of a block at which fees stay as they are: see [Weight]; 0: they do not adapt
 	MaxFeeMultiplier uint32 // in thousandths, 1000 to MaxFeeMultiplier
+
+	Bond         uint64 // base units of the fee asset that the operator of a new validator has to have bonded
+	BondSeconds  uint32 // 1 to MaxBondSeconds, from the end of a validator to that of its bond
+	MissedWindow uint32 // blocks in which those are counted that a validator misses; 0: nobody loses its power by it
+	MaxMissed    uint32 // of them, that a validator may miss; below MissedWindow
 }
 
 // Limits of parameters.
 const (
 	MaxHoldSeconds   = 315_360_000 // ten years
 	MaxExpiries      = 10_000
-	MaxFeeMultiplier = 1_000_000 // a thousandfold
+	MaxFeeMultiplier = 1_000_000  // a thousandfold
+	MaxBondSeconds   = 31_622_400 // a year
+	MinMissedWindow  = 10
+	MaxMissedWindow  = 100_000 // more than a day at one block a second
 )
 
 // DefaultParameters are the rules that `pacioli init` proposes. The fee asset and the collector are the caller's to set.
+//
+// MaxMissed is near MissedWindow because a vote that comes after two thirds have decided is not in the next block: who is
+// far from the others misses most blocks, and yet is there. But a proposer's own vote is in its block. So a validator with a
+// hundredth of the power or more that works misses 990 of 1,000 at the most, and one that is gone misses all.
 func DefaultParameters() Parameters {
 	return Parameters{MaxTxBytes: 128 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 4_000_000,
 		FeeBase: 100, FeePerByte: 1, FeePerOperation: 20, FeePerSignature: 5,
 		DepositAccount: 5_000, DepositLine: 5_000, DepositHold: 1_000, DepositGrant: 5_000,
-		MaxHoldSeconds: 31_622_400, MaxExpiries: 1_000, FeeTargetWeight: 2_000_000, MaxFeeMultiplier: 100_000}
+		MaxHoldSeconds: 31_622_400, MaxExpiries: 1_000, FeeTargetWeight: 2_000_000, MaxFeeMultiplier: 100_000,
+		BondSeconds: 1_814_400, MissedWindow: 1_000, MaxMissed: 990}
 }
 
 // Check tells which parameter is out of its range, if any.
@@ -83,6 +96,9 @@ func (p Parameters) Check() error {
 		bound("max_expiries", uint64(p.MaxExpiries), 1, MaxExpiries),
 		bound("fee_target_weight", p.FeeTargetWeight, 0, MaxFeeUnit),
 		bound("max_fee_multiplier", uint64(p.MaxFeeMultiplier), minMultiplier, MaxFeeMultiplier),
+		bound("bond", p.Bond, 0, MaxFeeUnit),
+		bound("bond_seconds", uint64(p.BondSeconds), 1, MaxBondSeconds),
+		p.checkMissed(),
 		bound("asset_creators", uint64(len(p.AssetCreators)), 0, MaxAssetCreators),
 	} {
 		if err != nil {
@@ -93,6 +109,20 @@ func (p Parameters) Check() error {
 		if i > 0 && string(p.AssetCreators[i-1][:]) >= string(a[:]) {
 			return fmt.Errorf("parameter asset_creators does not ascend at %s", a)
 		}
+	}
+	return nil
+}
+
+func (p Parameters) checkMissed() error {
+	switch w := p.MissedWindow; {
+	case w == 0 && p.MaxMissed != 0:
+		return fmt.Errorf("parameter max_missed is %d, want 0 while missed_window is 0", p.MaxMissed)
+	case w == 0:
+		return nil
+	case w < MinMissedWindow || w > MaxMissedWindow:
+		return fmt.Errorf("parameter missed_window is %d, want 0 or %d to %d", w, MinMissedWindow, MaxMissedWindow)
+	case p.MaxMissed == 0 || p.MaxMissed >= w:
+		return fmt.Errorf("parameter max_missed is %d, want 1 to %d, below missed_window", p.MaxMissed, w-1)
 	}
 	return nil
 }
@@ -187,6 +217,10 @@ func (p Parameters) write(w *canonical.Writer) {
 	w.Uint32(16, p.MaxExpiries)
 	w.Uint64(17, p.FeeTargetWeight)
 	w.Uint32(18, p.MaxFeeMultiplier)
+	w.Uint64(19, p.Bond)
+	w.Uint32(20, p.BondSeconds)
+	w.Uint32(21, p.MissedWindow)
+	w.Uint32(22, p.MaxMissed)
 }
 
 func (p Parameters) encode() []byte {
@@ -196,8 +230,9 @@ func (p Parameters) encode() []byte {
 }
 
 // DecodeParameters reads the parameters' row.
-func DecodeParameters(value []byte) (p Parameters, err error) {
-	r := openRow(value)
+func DecodeParameters(value []byte) (p Parameters, err error) { return readParameters(openRow(value)) }
+
+func readParameters(r *canonical.Reader) (p Parameters, err error) {
 	p.MaxTxBytes = r.Uint32(1, "max_tx_bytes")
 	p.ReplayWindowSeconds = r.Uint32(2, "replay_window_seconds")
 	p.MaxOpenNonces = r.Uint64(3, "max_open_nonces")
@@ -224,5 +259,9 @@ func DecodeParameters(value []byte) (p Parameters, err error) {
 	p.MaxExpiries = r.Uint32(16, "max_expiries")
 	p.FeeTargetWeight = r.Uint64(17, "fee_target_weight")
 	p.MaxFeeMultiplier = r.Uint32(18, "max_fee_multiplier")
+	p.Bond = r.Uint64(19, "bond")
+	p.BondSeconds = r.Uint32(20, "bond_seconds")
+	p.MissedWindow = r.Uint32(21, "missed_window")
+	p.MaxMissed = r.Uint32(22, "max_missed")
 	return p, r.Close()
 }

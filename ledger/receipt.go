@@ -18,9 +18,11 @@ type Receipt struct {
 
 // OperationResult says what one operation did; there are as many as operations when Code is OK, else none.
 type OperationResult struct {
-	Amount Amount      // moved, reserved, posted, returned or taken back
-	Asset  AssetID     // created
-	Hold   crypto.Hash // created
+	Amount   Amount      // moved, reserved, posted, returned or taken back
+	Asset    AssetID     // created
+	Hold     crypto.Hash // created
+	Proposal crypto.Hash // made
+	Executed bool        // the vote of validators was decided by it, and its change has taken effect
 }
 
 // Encode writes the canonical receipt.
@@ -35,6 +37,8 @@ func (r Receipt) Encode() []byte {
 		ow.Bytes(1, o.Amount.Bytes())
 		writeOptional(ow, 2, o.Asset[:])
 		writeOptional(ow, 3, o.Hold[:])
+		writeOptional(ow, 4, o.Proposal[:])
+		ow.Bool(5, o.Executed)
 		w.Message(5, ow.Done())
 	}
 	w.Bytes(6, r.Deposit.Bytes())
@@ -53,6 +57,8 @@ func DecodeReceipt(b []byte) (receipt Receipt, err error) {
 		o := OperationResult{Amount: readAmount(or, 1, "amount")}
 		readOptional(or, 2, "asset", o.Asset[:])
 		readOptional(or, 3, "hold", o.Hold[:])
+		readOptional(or, 4, "proposal", o.Proposal[:])
+		o.Executed = or.Bool(5, "executed")
 		receipt.Results = append(receipt.Results, o)
 		return or.Close()
 	})

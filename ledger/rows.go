@@ -27,6 +27,9 @@ const (
 	rowReplay byte = 0x51
 
 	rowValidators byte = 0x60
+	rowMissed     byte = 0x61 // || consensus address(20)
+	rowProposal   byte = 0x62 // || proposal(32)
+	rowProposals  byte = 0x63
 
 	rowDueCount byte = 0x70 // || second(8)
 	rowDueSlot  byte = 0x71 // || second(8) || slot(4)
@@ -185,6 +188,7 @@ type Hold struct {
 	Deposit      Amount         // for this row, in base units of the fee asset
 	Depositor    crypto.Address // see [Line]; the owner is the holder
 	Slot         uint32         // its place among the holds that expire in the same second
+	Bond         bool           // it is the bond of a validator's operator, and stands in no queue: see bond.go
 }
 
 // Grant is what one account may spend from another.
@@ -260,6 +264,15 @@ func NetworkRow() []byte { return []byte{rowNetwork} }
 
 // ValidatorsRow returns the key of the validators' row.
 func ValidatorsRow() []byte { return []byte{rowValidators} }
+
+// MissedRow returns the key of the row of the blocks that a validator has missed.
+func MissedRow(v ConsensusAddress) []byte { return append([]byte{rowMissed}, v[:]...) }
+
+// ProposalRow returns the key of an open proposal's row.
+func ProposalRow(id crypto.Hash) []byte { return append([]byte{rowProposal}, id[:]...) }
+
+// ProposalsRow returns the key of the row that lists the open proposals.
+func ProposalsRow() []byte { return []byte{rowProposals} }
 
 func bucketRow(validUntil uint64) []byte { return appendUint64([]byte{rowBucket}, validUntil) }
 
@@ -427,6 +440,7 @@ func (h Hold) encode() []byte {
 	w.Bytes(14, h.Deposit.Bytes())
 	w.Uint32(15, h.Slot)
 	writeAddress(w, 16, h.Depositor)
+	w.Bool(17, h.Bond)
 	return w.Done()
 }
 
@@ -449,6 +463,7 @@ func DecodeHold(value []byte) (h Hold, err error) {
 	h.Deposit = readAmount(r, 14, "deposit")
 	h.Slot = r.Uint32(15, "slot")
 	h.Depositor = readAddress(r, 16, "depositor")
+	h.Bond = r.Bool(17, "bond")
 	return h, r.Close()
 }
 

@@ -18,7 +18,7 @@ import (
 // TestScripts runs testdata/scripts. Rewrite the expected outputs with -rewrite, and explain in the commit why a rule of
 // the protocol changed.
 //
-//	genesis [chain=] [time=]                 input: parameters k=v..., asset CODE issuer= scale= max= [controls=a,b], balance NAME AMOUNT CODE, validator NAME power=
+//	genesis [chain=] [time=]                 input: parameters k=v..., asset CODE issuer= scale= max= [controls=a,b], balance NAME AMOUNT CODE, validator KEY power= [operator=NAME] [name=], validators PREFIX N power=
 //	block time=SECONDS[.mmm]                 begins a block
 //	tx from=(NAME,...) [seq=(N or nonce,...)] [until=SECONDS] [max=AMOUNT] [deposit=AMOUNT] [granter=NAME]
 //	   [sponsor=NAME] [sponsor_max=AMOUNT] [sponsor_deposit=AMOUNT] [policy=none|all|NAME] [sign=(SIGNER/KEY,...)]
@@ -26,8 +26,10 @@ import (
 //	check ... [ahead=N]                      the same, but only asks whether it would be admitted
 //	raw                                      input: hex of a transaction
 //	again                                    the last transaction's bytes once more
-//	end [evidence=(NAME,...)] [writes] [count] ends the block: journal entries, validator updates, kinds of rows written; or their numbers only
-//	show NAME CODE, account NAME, asset CODE, hold NAME, grant GRANTER GRANTEE KIND [CODE], queue, replay     rows
+//	end [evidence=(KEY,...)] [missed=(KEY,...)] [writes] [count] ends the block: journal entries, validator updates, kinds of rows
+//	                                         written; or their numbers only. Who has not missed the block before has signed it
+//	show NAME CODE, account NAME, asset CODE, hold NAME, grant GRANTER GRANTEE KIND [CODE], queue, replay, validators, proposals     rows
+//	bond:NAME is the hold that is a bond
 //
 // In operations, by=NAME is the signer that acts, the first one unless said; CHF@bob is an asset that bob is about to create;
 // pool is the pool of deposits. A receipt is printed as code, fee, deposit, then what each operation gave, which for most is
@@ -44,6 +46,8 @@ import (
 //	open_line CODE [ceiling=], close_line CODE to=, set_account opt_in=yes|no, close_account to=
 //	set_grant NAME for=fees|transfers|holds [CODE] [each= period=] [total=] until= [to=], revoke_grant NAME for= [CODE]
 //	start_recovery NAME POLICY..., cancel_recovery NAME, finish_recovery NAME POLICY... [proof=]
+//	bond AMOUNT, release_bond, reactivate, approve NAME [withdraw]
+//	propose NAME expires= add KEY operator= power= [name=] [proof=forged|OPERATOR], remove KEY, power KEY N, rotate KEY NEWKEY operator= [proof=], parameters [before=none] [k=v...]
 func TestScripts(t *testing.T) {
 	covered := map[Code]bool{}
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
@@ -68,6 +72,10 @@ type script struct {
 	made    map[int]string         // names of the holds that a body makes, by operation
 	scales  map[crypto.Hash]uint32 // of the holds' assets
 	rate    FeeRate
+
+	proposals map[string]crypto.Hash // by name
+	proposed  map[int]string         // names of the proposals that a body makes, by operation
+	consensus map[string]string      // names of consensus keys, by key
 }
 
 func (s *script) run(d *datadriven.TestData) string {
@@ -130,6 +138,10 @@ func (s *script) run(d *datadriven.TestData) string {
 		return s.showQueue()
 	case "replay":
 		return s.showReplay()
+	case "validators":
+		return s.showValidators()
+	case "proposals":
+		return s.showProposals()
 	}
 	d.Fatalf(s.t, "unknown command %s", d.Cmd)
 	return ""
@@ -185,6 +197,7 @@ func settings(line string) (values map[string]string, words []string) {
 func (s *script) runGenesis(d *datadriven.TestData) string {
 	t := s.t
 	*s.world = *newWorld(t)
+	s.proposals, s.consensus = map[string]crypto.Hash{}, map[string]string{}
 	s.holds, s.scales, s.rate = map[string]crypto.Hash{}, map[crypto.Hash]uint32{}, FeeRate{minMultiplier}
 	if s.genesis.ChainID = oneOr(d, "chain", "test"); s.genesis.ChainID == "long" {
 		s.genesis.ChainID = strings.Repeat("x", MaxChainIDBytes+1)
@@ -238,6 +251,13 @@ func (s *script) runGenesis(d *datadriven.TestData) string {
 						p.AssetCreators = append(p.AssetCreators, s.address(name))
 					}
 					slices.SortFunc(p.AssetCreators, func(a, b crypto.Address) int { return slices.Compare(a[:], b[:]) })
+				case "bond":
+					p.Bond = number(v)
+				case "bond_seconds":
+					p.BondSeconds = uint32(number(v))
+				case "missed": // window, maximum
+					window, most, _ := strings.Cut(v, ",")
+					p.MissedWindow, p.MaxMissed = uint32(number(window)), uint32(number(most))
 				default:
 					d.Fatalf(t, "unknown parameter %s", k)
 				}
@@ -249,8 +269,17 @@ func (s *script) runGenesis(d *datadriven.TestData) string {
 			}
 		case "balance":
 			s.addBalance(words[1], words[2], words[3])
+		case "validators": // many of one power, without operators
+			for i := range number(words[2]) {
+				s.addValidator(fmt.Sprint(words[1], i), crypto.Ed25519, number(v["power"]))
+				s.consensusKey(fmt.Sprint(words[1], i), "")
+			}
 		case "validator":
 			s.addValidator(words[1], crypto.Ed25519, number(v["power"]))
+			s.consensusKey(words[1], "")
+			if operator, ok := v["operator"]; ok {
+				s.genesis.State.Validators = append(s.genesis.State.Validators, GenesisValidator{PubKey: s.consensusKey(v["key"], words[1]).Public(), Operator: s.optionalAddress(operator), Name: v["name"]})
+			}
 		default:
 			d.Fatalf(t, "unknown line %q", line)
 		}
@@ -304,7 +333,7 @@ func (s *script) build(d *datadriven.TestData) []byte {
 	if name, ok := one(d, "granter"); ok {
 		b.FeeGranter = s.address(name)
 	}
-	s.made = map[int]string{}
+	s.made, s.proposed = map[int]string{}, map[int]string{}
 	if text, ok := one(d, "until"); ok {
 		b.ValidUntil, _ = strconv.ParseUint(text, 10, 64)
 	}
@@ -352,6 +381,9 @@ func (s *script) build(d *datadriven.TestData) []byte {
 	body := b.encode()
 	for i, name := range s.made {
 		s.holds[name] = HoldID(BodyID(s.networkID(), body), uint32(i))
+	}
+	for i, name := range s.proposed {
+		s.proposals[name] = ProposalID(BodyID(s.networkID(), body), uint32(i))
 	}
 	var sponsor *Sponsor
 	if name, ok := one(d, "sponsor"); ok {
@@ -596,12 +628,180 @@ func (s *script) operation(d *datadriven.TestData, from []string, line string, a
 		p, account := s.policy(strings.Join(words[2:], " ")), s.address(words[1])
 		return &FinishRecovery{Signer: by, Account: account, Policy: p.Encode(), Proofs: s.possess(account, p, RecoveryVersion, v["proof"])}
 	}
+	switch feeAsset := s.genesis.State.Parameters.FeeAsset; words[0] {
+	case "bond":
+		return &Bond{Signer: by, Amount: s.amount(words[1], feeAsset)}
+	case "release_bond":
+		return &ReleaseBond{Signer: by}
+	case "reactivate":
+		return &Reactivate{Signer: by}
+	case "approve":
+		return &Approve{Signer: by, Proposal: s.proposalID(words[1]), Withdraw: len(words) > 2}
+	case "propose":
+		s.proposed[at] = words[1]
+		return &Propose{Signer: by, Expires: number("expires"), Change: s.change(v, words[2:], number)}
+	}
 	d.Fatalf(s.t, "unknown operation %q", line)
 	return nil
 }
 
+// consensusKey returns the consensus key of a name, of which otherwise says it where it is empty; pq: in front asks for ML-DSA-65.
+func (s *script) consensusKey(name, otherwise string) crypto.PrivateKey {
+	if name == "" {
+		name = otherwise
+	}
+	k := newKey(s.t, crypto.Ed25519, name)
+	if strings.HasPrefix(name, "pq") {
+		k = newKey(s.t, crypto.MLDSA65, name)
+	}
+	s.consensus[string(k.Public())] = name
+	return k
+}
+
+func (s *script) consensusAddress(name string) ConsensusAddress {
+	return Validator{PublicKey: s.consensusKey(name, "").Public()}.Address()
+}
+
+// consensusProof proves possession of a new consensus key.
+func (s *script) consensusProof(k crypto.PrivateKey, operator crypto.Address, how string) []byte {
+	switch how {
+	case "none":
+		return nil
+	case "", "forged":
+	default:
+		operator = s.address(how)
+	}
+	proof, err := k.Sign(ConsensusKeyPreimage(s.networkID(), operator, k.Scheme(), k.Public()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if how == "forged" {
+		proof[7] ^= 1
+	}
+	return proof
+}
+
+func (s *script) change(v map[string]string, words []string, number func(string) uint64) Change {
+	operator := s.optionalAddress(v["operator"])
+	switch words[0] {
+	case "add":
+		k := s.consensusKey(words[1], "")
+		name := v["name"]
+		if strings.HasPrefix(name, "*") {
+			n, _ := strconv.Atoi(name[1:])
+			name = strings.Repeat("n", n)
+		}
+		return &AddValidator{Operator: operator, Scheme: k.Scheme(), PublicKey: k.Public(), Power: number("power"), Name: name, Proof: s.consensusProof(k, operator, v["proof"])}
+	case "remove":
+		return &RemoveValidator{Validator: s.consensusAddress(words[1])}
+	case "power":
+		power, _ := strconv.ParseUint(words[2], 10, 64)
+		return &SetPower{Validator: s.consensusAddress(words[1]), Power: power}
+	case "rotate":
+		k := s.consensusKey(words[2], "")
+		return &RotateKey{Validator: s.consensusAddress(words[1]), Operator: operator, Scheme: k.Scheme(), PublicKey: k.Public(), Proof: s.consensusProof(k, operator, v["proof"])}
+	case "parameters":
+		p := s.block.nextParameters()
+		o := &SetParameters{Before: ParametersHash(p.encode())}
+		for _, key := range sortedStrings(v) {
+			switch key {
+			case "expires", "by":
+			case "before":
+				o.Before = crypto.Hash{1}
+			case "fee_asset":
+				p.FeeAsset = s.asset(v[key])
+			case "collector":
+				p.FeeCollector = s.address(v[key])
+			case "base":
+				p.FeeBase = number(key)
+			case "bond":
+				p.Bond = number(key)
+			case "bond_seconds":
+				p.BondSeconds = uint32(number(key))
+			case "max_missed":
+				p.MaxMissed = uint32(number(key))
+			default:
+				s.t.Fatalf("unknown parameter %s", key)
+			}
+		}
+		o.Parameters = p
+		return o
+	}
+	s.t.Fatalf("unknown change %v", words)
+	return nil
+}
+
+// proposalID finds a proposal by its name; names that no proposal has got name none.
+func (s *script) proposalID(name string) crypto.Hash {
+	if id, ok := s.proposals[name]; ok {
+		return id
+	}
+	return sha256.Sum256([]byte("no proposal " + name))
+}
+
+func (s *script) proposalName(id crypto.Hash) string {
+	for name, proposal := range s.proposals { // no two names have one proposal
+		if proposal == id {
+			return name
+		}
+	}
+	return "-"
+}
+
+// showValidators shows the set, and what is counted of missed blocks.
+func (s *script) showValidators() string {
+	set, _ := scriptRow(s, func(s *state) *table[struct{}, []Validator] { return s.validators }, struct{}{})
+	var lines []string
+	for _, v := range set {
+		out := fmt.Sprintf("%s: power %d", s.consensus[string(v.PublicKey)], v.Power)
+		if v.Operator != (crypto.Address{}) {
+			out += ", operator " + s.name(v.Operator)
+		}
+		if v.Name != "" {
+			out += fmt.Sprintf(", name %q", v.Name)
+		}
+		if v.InactivePower != 0 {
+			out += fmt.Sprintf(", inactive %d", v.InactivePower)
+		}
+		if v.Left != 0 {
+			out += fmt.Sprintf(", left %d", v.Left)
+		}
+		if v.Tombstoned != 0 {
+			out += fmt.Sprintf(", tombstoned %d", v.Tombstoned)
+		}
+		if m, ok := scriptRow(s, func(s *state) *table[ConsensusAddress, Missed] { return s.missed }, v.Address()); ok {
+			out += fmt.Sprintf(", missed %d of window %d", m.Count, m.Window)
+		}
+		lines = append(lines, out+"\n")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+func (s *script) showProposals() string {
+	list, _ := scriptRow(s, func(s *state) *table[struct{}, []ListedProposal] { return s.proposalList }, struct{}{})
+	var out strings.Builder
+	for _, l := range list {
+		p, ok := scriptRow(s, func(s *state) *table[crypto.Hash, Proposal] { return s.proposals }, l.ID)
+		if !ok || p.Proposer != l.Proposer || p.Expires != l.Expires {
+			s.t.Fatalf("the list has %+v, the row says %+v", l, p)
+		}
+		var approvals []string
+		for _, a := range p.Approvals {
+			approvals = append(approvals, s.name(a))
+		}
+		slices.Sort(approvals)
+		fmt.Fprintf(&out, "%s: %s by %s at height %d, expires %d, approved by %s\n", s.proposalName(l.ID), p.Change.Kind(), s.name(p.Proposer), p.Height, p.Expires,
+			strings.Join(approvals, " "))
+	}
+	return out.String()
+}
+
 // holdID finds a hold by its name; names that no hold has got name none.
 func (s *script) holdID(name string) crypto.Hash {
+	if operator, ok := strings.CutPrefix(name, "bond:"); ok {
+		return BondID(s.address(operator))
+	}
 	if id, ok := s.holds[name]; ok {
 		return id
 	}
@@ -612,6 +812,11 @@ func (s *script) holdName(id crypto.Hash) string {
 	for name, hold := range s.holds { // no two names have one hold
 		if hold == id {
 			return name
+		}
+	}
+	for a, name := range s.names {
+		if BondID(a) == id {
+			return "bond:" + name
 		}
 	}
 	return "-"
@@ -715,6 +920,23 @@ func (s *script) result(op Operation, o OperationResult) string {
 	case *CreateAsset:
 		code, _ := asset(o.Asset)
 		text += " " + code
+	case *Bond:
+		text += " " + o.Amount.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
+		if h, ok := s.block.state.holds.get(o.Hold); !ok || !h.Bond {
+			s.t.Fatalf("the receipt names the bond %s, which is there as %+v", o.Hold, h)
+		}
+	case *ReleaseBond:
+		text += " " + o.Amount.Format(s.scale(s.genesis.State.Parameters.FeeAsset))
+	case *Propose:
+		text += " " + s.proposalName(o.Proposal)
+		if o.Executed {
+			text += ", executed"
+		}
+	case *Approve:
+		if !o.Executed {
+			return ""
+		}
+		text += " " + s.proposalName(op.Proposal) + ", executed"
 	default:
 		if o != (OperationResult{}) {
 			s.t.Fatalf("%s gives %+v", text, o)
@@ -727,8 +949,21 @@ func (s *script) result(op Operation, o OperationResult) string {
 func (s *script) runEnd(d *datadriven.TestData) string {
 	var evidence []Misbehavior
 	for _, name := range many(d, "evidence") {
-		v := Validator{PublicKey: newKey(s.t, crypto.Ed25519, name).Public()}
-		evidence = append(evidence, Misbehavior{Validator: v.Address(), Height: s.height - 1})
+		evidence = append(evidence, Misbehavior{Validator: s.consensusAddress(name), Height: s.height - 1})
+	}
+	set, err := DecodeValidators(s.memory[string(ValidatorsRow())])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.votes = nil
+	missed := many(d, "missed")
+	for _, v := range set {
+		if v.Active() {
+			s.votes = append(s.votes, Vote{Validator: v.Address(), Signed: !slices.Contains(missed, s.consensus[string(v.PublicKey)])})
+		}
+	}
+	for _, name := range missed { // also those that are not in the set
+		s.votes = append(s.votes, Vote{Validator: s.consensusAddress(name)})
 	}
 	o := s.end(evidence...)
 	if hasKey(d, "count") {
@@ -950,6 +1185,9 @@ func (s *script) showHold(name string) string {
 		s.name(h.From), s.name(h.To), h.Expires, h.Slot, h.NotBefore, s.name(h.Arbiter), h.PostBy, h.VoidBy)
 	if h.HashLock != (crypto.Hash{}) {
 		out += ", locked"
+	}
+	if h.Bond {
+		out += ", bond"
 	}
 	if h.PostAtExpiry {
 		out += ", posted at expiry"

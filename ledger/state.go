@@ -17,23 +17,27 @@ type state struct {
 	base Reader
 	err  error
 
-	accounts   *table[crypto.Address, Account]
-	lines      *table[LineKey, Line]
-	assets     *table[AssetID, Asset]
-	codes      *table[string, AssetID]
-	policies   *table[crypto.Hash, []byte]
-	buckets    *table[uint64, bucket]
-	nonces     *table[nonceKey, uint32]
-	numbers    *table[nonceNumber, nonceKey]
-	replay     *table[struct{}, replayTotals]
-	validators *table[struct{}, []Validator]
-	holdings   *table[crypto.Address, Holdings]
-	holds      *table[crypto.Hash, Hold]
-	grants     *table[GrantKey, Grant]
-	feeRate    *table[struct{}, FeeRate]
-	dueCounts  *table[uint64, uint32]
-	dueSlots   *table[dueSlot, crypto.Hash]
-	due        *table[struct{}, dueTotals]
+	accounts     *table[crypto.Address, Account]
+	lines        *table[LineKey, Line]
+	assets       *table[AssetID, Asset]
+	codes        *table[string, AssetID]
+	policies     *table[crypto.Hash, []byte]
+	buckets      *table[uint64, bucket]
+	nonces       *table[nonceKey, uint32]
+	numbers      *table[nonceNumber, nonceKey]
+	replay       *table[struct{}, replayTotals]
+	validators   *table[struct{}, []Validator]
+	holdings     *table[crypto.Address, Holdings]
+	holds        *table[crypto.Hash, Hold]
+	grants       *table[GrantKey, Grant]
+	feeRate      *table[struct{}, FeeRate]
+	dueCounts    *table[uint64, uint32]
+	dueSlots     *table[dueSlot, crypto.Hash]
+	due          *table[struct{}, dueTotals]
+	params       *table[struct{}, Parameters] // of the next block: see SetParameters
+	missed       *table[ConsensusAddress, Missed]
+	proposals    *table[crypto.Hash, Proposal]
+	proposalList *table[struct{}, []ListedProposal]
 
 	tables [len(savepoint{})]overlay // all of the above; their order does not matter, as writes are sorted by key
 }
@@ -62,8 +66,12 @@ func newState(base Reader) *state {
 	s.dueCounts = newTable(s, dueCountRow, encodeNumber, decodeNumber)
 	s.dueSlots = newTable(s, dueSlot.row, encodeHash, decodeHash)
 	s.due = newTable(s, func(struct{}) []byte { return []byte{rowDue} }, dueTotals.encode, decodeDueTotals)
+	s.params = newTable(s, func(struct{}) []byte { return ParametersRow() }, Parameters.encode, DecodeParameters)
+	s.missed = newTable(s, MissedRow, Missed.encode, DecodeMissed)
+	s.proposals = newTable(s, ProposalRow, Proposal.encode, DecodeProposal)
+	s.proposalList = newTable(s, func(struct{}) []byte { return ProposalsRow() }, encodeProposals, DecodeProposals)
 	s.tables = [...]overlay{s.accounts, s.lines, s.assets, s.codes, s.policies, s.buckets, s.nonces, s.numbers, s.replay, s.validators,
-		s.holdings, s.holds, s.grants, s.feeRate, s.dueCounts, s.dueSlots, s.due}
+		s.holdings, s.holds, s.grants, s.feeRate, s.dueCounts, s.dueSlots, s.due, s.params, s.missed, s.proposals, s.proposalList}
 	return s
 }
 
@@ -83,7 +91,7 @@ func (s *state) keep() {
 }
 
 // savepoint is a moment within a transaction to which its provisional changes can be taken back.
-type savepoint [17]int
+type savepoint [21]int
 
 func (s *state) savepoint() (p savepoint) {
 	for i, t := range s.tables {

@@ -122,6 +122,11 @@ const (
 	KindStartRecovery  Kind = 16
 	KindCancelRecovery Kind = 17
 	KindFinishRecovery Kind = 18
+	KindBond           Kind = 19
+	KindReleaseBond    Kind = 20
+	KindPropose        Kind = 21
+	KindApprove        Kind = 22
+	KindReactivate     Kind = 23
 )
 
 // operationKinds maps the number of a kind to its name and decoder.
@@ -147,6 +152,11 @@ var operationKinds = [...]struct {
 	KindStartRecovery:  {"start_recovery", decodeStartRecovery},
 	KindCancelRecovery: {"cancel_recovery", decodeCancelRecovery},
 	KindFinishRecovery: {"finish_recovery", decodeFinishRecovery},
+	KindBond:           {"bond", decodeBond},
+	KindReleaseBond:    {"release_bond", decodeReleaseBond},
+	KindPropose:        {"propose", decodePropose},
+	KindApprove:        {"approve", decodeApprove},
+	KindReactivate:     {"reactivate", decodeReactivate},
 }
 
 // String returns the kind's name, which is its field's name in the .proto.

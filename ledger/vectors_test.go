@@ -337,10 +337,202 @@ func TestLedgerVectors(t *testing.T) {
 	for _, r := range v.Rows {
 		seen[r.Kind] = true
 	}
-	if len(seen) != len(rowNames) {
-		t.Errorf("the vectors have rows of %d kinds, there are %d", len(seen), len(rowNames))
+	if len(seen)+len(validatorRows) != len(rowNames) {
+		t.Errorf("the vectors have rows of %d kinds, there are %d, and those of validators.json", len(seen), len(rowNames))
 	}
 	compareVectors(t, "ledger.json", v)
+}
+
+// validatorRows are the kinds of rows that stand in validators.json only.
+var validatorRows = []byte{rowMissed, rowProposal, rowProposals}
+
+type validatorVectors struct {
+	AppState      GenesisState  `json:"app_state"`
+	GenesisSet    hexBytes      `json:"validators_of_genesis"` // the value of their row
+	NetworkID     hexBytes      `json:"network_id"`
+	ConsensusKeys []keyVector   `json:"consensus_keys"`
+	Blocks        []blockVector `json:"blocks"`
+}
+
+type blockVector struct {
+	Height       uint64         `json:"height"`
+	Seconds      uint64         `json:"unix_seconds"`
+	Transactions []provenVector `json:"transactions"`
+	Evidence     []hexBytes     `json:"evidence,omitempty"` // consensus addresses
+	Missed       []hexBytes     `json:"missed,omitempty"`   // named by the last commit as absent
+	Entries      []entryVector  `json:"entries"`
+	Updates      []struct {
+		Scheme    uint32   `json:"scheme"`
+		PublicKey hexBytes `json:"public_key"`
+		Power     uint64   `json:"power"`
+	} `json:"updates"`
+	Rows []rowVector `json:"rows"` // of the parameters, validators and holds
+}
+
+type provenVector struct {
+	Tx        hexBytes        `json:"tx"`
+	Body      json.RawMessage `json:"body"`
+	TxID      hexBytes        `json:"tx_id"`
+	Consensus hexBytes        `json:"consensus_preimage,omitempty"`
+	Receipt   json.RawMessage `json:"receipt"`
+	Encoded   hexBytes        `json:"receipt_bytes"`
+}
+
+// TestValidatorVectors: blocks of a network in which every kind of change is voted for, a validator misses blocks and another
+// lies.
+func TestValidatorVectors(t *testing.T) {
+	w := newWorld(t)
+	p := &w.genesis.State.Parameters
+	p.Bond, p.BondSeconds, p.MissedWindow, p.MaxMissed = 500, 50, 10, 1
+	w.addAsset("EUR", "bank", 2, "1000000.00")
+	var v validatorVectors
+	key := func(name string, scheme crypto.Scheme) crypto.PrivateKey {
+		k := newKey(t, scheme, name)
+		v.ConsensusKeys = append(v.ConsensusKeys, keyVector{scheme.String(), k.Seed(), k.Public()})
+		return k
+	}
+	address := func(k crypto.PrivateKey) ConsensusAddress { return Validator{PublicKey: k.Public()}.Address() }
+	operators := []string{"op0", "op1", "op2", "op3", "op4", "op5"}
+	var keys []crypto.PrivateKey
+	for i, name := range operators {
+		w.addBalance(name, "100.00", "EUR")
+		if i < 5 {
+			w.addValidator("v"+name, crypto.Ed25519, 10)
+			keys = append(keys, key("v"+name, crypto.Ed25519))
+			w.genesis.State.Validators = append(w.genesis.State.Validators, GenesisValidator{PubKey: keys[i].Public(), Operator: w.address(name), Name: "validator " + name})
+		}
+	}
+	if err := w.begin(); err != nil {
+		t.Fatal(err)
+	}
+	network := w.networkID()
+	v.AppState, v.GenesisSet, v.NetworkID = w.genesis.State, w.memory[string(ValidatorsRow())], network[:]
+	outcome, _, err := w.genesis.Outcome()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := map[LineKey]crypto.Hash{}
+	for _, e := range outcome.Entries {
+		heads[e.Line] = NextHead(heads[e.Line], e.Encoded)
+	}
+	kinds, changes, codes, rows := map[Kind]bool{}, map[ChangeKind]bool{}, map[Code]bool{}, map[string]bool{}
+	var block *blockVector
+	do := func(name string, op Operation) Receipt {
+		t.Helper()
+		raw := w.seal(&Body{Signers: []Signer{w.signer(name)}, MaxFee: Units(1e9), Operations: []Operation{op}})
+		tx, r := mustDecode(t, raw), w.apply(raw)
+		id := tx.ID(network)
+		x := provenVector{Tx: raw, Body: decoded(t, tx.BodyBytes(), &pb.Body{}), TxID: id[:], Receipt: decoded(t, r.Encode(), &pb.Receipt{}), Encoded: r.Encode()}
+		kinds[op.Kind()], codes[r.Code] = true, true
+		if o, ok := op.(*Propose); ok {
+			changes[o.Change.Kind()] = true
+			if k := o.Change.broughtKey(); k != nil {
+				x.Consensus = ConsensusKeyPreimage(network, k.operator, k.scheme, k.publicKey)
+			}
+		}
+		block.Transactions = append(block.Transactions, x)
+		return r
+	}
+	vote := func(change Change) {
+		t.Helper()
+		r := do("op0", &Propose{Expires: w.millis/1000 + 60, Change: change})
+		if r.Code != OK {
+			t.Fatalf("%s: %s", change.Kind(), r.Code)
+		}
+		for _, name := range operators[1:] {
+			if a := do(name, &Approve{Proposal: r.Results[0].Proposal}); a.Code == OK && a.Results[0].Executed {
+				return
+			}
+		}
+		t.Fatalf("%s was not enacted", change.Kind())
+	}
+	blocks := []struct {
+		do               func()
+		evidence, missed []int
+	}{
+		{do: func() {
+			do("op5", &Bond{Amount: Units(500)})
+			k := key("vop5", crypto.MLDSA65)
+			keys = append(keys, k)
+			proof, err := k.Sign(ConsensusKeyPreimage(network, w.address("op5"), k.Scheme(), k.Public()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			vote(&AddValidator{Operator: w.address("op5"), Scheme: k.Scheme(), PublicKey: k.Public(), Power: 12, Name: "sixth", Proof: proof})
+			do("op1", &Propose{Expires: 2000, Change: &RemoveValidator{Validator: address(keys[0])}})
+		}, missed: []int{3, 4}},
+		{do: func() {
+			p := w.block.nextParameters()
+			before := ParametersHash(p.encode())
+			p.FeeBase = 2
+			vote(&SetParameters{Before: before, Parameters: p})
+			do("op4", &ReleaseBond{})
+			do("op5", &Reactivate{})
+		}, missed: []int{4}}, // the second one: inactive
+		{do: func() {
+			k := key("vop2 again", crypto.Ed25519)
+			proof, err := k.Sign(ConsensusKeyPreimage(network, w.address("op2"), k.Scheme(), k.Public()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			vote(&RotateKey{Validator: address(keys[2]), Operator: w.address("op2"), Scheme: k.Scheme(), PublicKey: k.Public(), Proof: proof})
+		}},
+		{do: func() { do("op4", &Reactivate{}) }, evidence: []int{2}}, // a rotated key
+		{do: func() {
+			vote(&SetPower{Validator: address(keys[1]), Power: 11})
+			vote(&RemoveValidator{Validator: address(keys[3])})
+		}},
+		{do: func() {}}, // bond_seconds later
+		{do: func() { do("op3", &ReleaseBond{}) }},
+	}
+	for i, b := range blocks {
+		millis := w.millis + 1000
+		if i == len(blocks)-2 {
+			millis += 50_000
+		}
+		w.next(millis)
+		v.Blocks = append(v.Blocks, blockVector{Height: w.height, Seconds: millis / 1000})
+		block = &v.Blocks[i]
+		b.do()
+		var evidence []Misbehavior
+		for _, n := range b.evidence {
+			a := address(keys[n])
+			block.Evidence, evidence = append(block.Evidence, a[:]), append(evidence, Misbehavior{Validator: a, Height: w.height - 1})
+		}
+		w.votes = nil
+		for _, n := range b.missed {
+			a := address(keys[n])
+			block.Missed, w.votes = append(block.Missed, a[:]), append(w.votes, Vote{Validator: a})
+		}
+		o := w.end(evidence...)
+		for _, e := range o.Entries {
+			before, after := heads[e.Line], NextHead(heads[e.Line], e.Encoded)
+			heads[e.Line] = after
+			block.Entries = append(block.Entries, entryVector{e.Line.Account[:], e.Line.Asset[:], e.Incarnation, decoded(t, e.Encoded, &pb.Entry{}), e.Encoded, before[:], after[:]})
+		}
+		for _, u := range o.Updates {
+			block.Updates = append(block.Updates, struct {
+				Scheme    uint32   `json:"scheme"`
+				PublicKey hexBytes `json:"public_key"`
+				Power     uint64   `json:"power"`
+			}{uint32(u.Scheme), u.PublicKey, u.Power})
+		}
+		for _, r := range rowVectors(t, w.memory) {
+			switch r.Kind {
+			case "parameters", "validators", "hold", "missed", "proposal", "proposals":
+				block.Rows, rows[r.Kind] = append(block.Rows, r), true
+			}
+		}
+	}
+	for _, k := range []Kind{KindBond, KindReleaseBond, KindPropose, KindApprove, KindReactivate} {
+		if !kinds[k] {
+			t.Errorf("no %s", k)
+		}
+	}
+	if len(changes) != len(changeKinds)-1 || len(rows) != 6 || !codes[BondLocked] || !codes[ValidatorNotInactive] {
+		t.Errorf("changes %v, rows %v, codes %v: want more", changes, rows, codes)
+	}
+	compareVectors(t, "validators.json", v)
 }
 
 // rowNames are the kinds of rows.
@@ -352,7 +544,8 @@ var rowNames = map[byte]struct {
 	rowReplay: {"replay totals", &pb.ReplayTotals{}}, rowValidators: {"validators", &pb.ValidatorSet{}}, rowPolicy: {"policy", &pb.Policy{}},
 	rowNonce: {"nonce", nil}, rowNonceNumber: {"numbered nonce", &pb.NumberedNonce{}}, rowHoldings: {"holdings", &pb.Holdings{}},
 	rowHold: {"hold", &pb.Hold{}}, rowGrant: {"grant", &pb.Grant{}}, rowFeeRate: {"fee rate", &pb.FeeRate{}}, rowDueCount: {"due count", nil},
-	rowDueSlot: {"due slot", nil}, rowDue: {"due totals", &pb.DueTotals{}}}
+	rowDueSlot: {"due slot", nil}, rowDue: {"due totals", &pb.DueTotals{}}, rowMissed: {"missed", &pb.Missed{}}, rowProposal: {"proposal", &pb.Proposal{}},
+	rowProposals: {"proposals", &pb.Proposals{}}}
 
 func rowVectors(t *testing.T, m Memory) (rows []rowVector) {
 	for _, key := range sortedStrings(m) {
@@ -678,6 +871,59 @@ func negativeOperations(t *testing.T, w *world, base func() *Body, body func(str
 	own := w.policy("1 ed25519:k1 ed25519:k2 recovery:bob:3600")
 	op("finish_recovery to a policy with the account as its recovery account", &FinishRecovery{Account: bob, Policy: own.Encode(), Proofs: proofs})
 	op("finish_recovery twice", &FinishRecovery{Account: bob, Policy: p.Encode(), Proofs: proofs}, &FinishRecovery{Account: bob, Policy: p.Encode(), Proofs: proofs})
+	op("bond of nothing", &Bond{})
+	change := func(name string, c Change) { op("propose to "+name, &Propose{Expires: 5000, Change: c}) }
+	wire := func(name string, fields ...field) { // a change whose fields the encoder would never write
+		message("propose to "+name, KindPropose, number(2, 5000), text(3, assemble(fields)))
+	}
+	operator, consensus, consensusAddress := bob, bytes.Repeat([]byte{3}, 32), make([]byte, 20)
+	adding := func(name string, alter func(*AddValidator)) {
+		c := &AddValidator{Operator: operator, Scheme: crypto.Ed25519, PublicKey: consensus, Power: 1, Proof: []byte{1}}
+		alter(c)
+		change("add "+name, c)
+	}
+	op("propose without an end", &Propose{Change: &RemoveValidator{}})
+	op("propose until after the year 9999", &Propose{Expires: MaxUnixSeconds + 1, Change: &RemoveValidator{}})
+	op("propose nothing", &Propose{Expires: 5000})
+	wire("change nothing")
+	wire("change in an unknown way", text(6, nil))
+	wire("change two things", text(2, assemble([]field{text(1, consensusAddress)})), text(3, assemble([]field{text(1, consensusAddress), number(2, 1)})))
+	adding("an operator of zeros", func(c *AddValidator) { c.Operator = crypto.Address{} })
+	adding("a key of scheme 2", func(c *AddValidator) { c.Scheme, c.PublicKey = crypto.Secp256k1, make([]byte, 33) })
+	adding("a key of 31 bytes", func(c *AddValidator) { c.PublicKey = consensus[:31] })
+	adding("an ed25519 key as ml-dsa-65", func(c *AddValidator) { c.Scheme = crypto.MLDSA65 })
+	adding("no power", func(c *AddValidator) { c.Power = 0 })
+	adding("a power above 2^50", func(c *AddValidator) { c.Power = MaxValidatorPower + 1 })
+	adding("a name of 65 bytes", func(c *AddValidator) { c.Name = strings.Repeat("n", 65) })
+	adding("a name with a line break", func(c *AddValidator) { c.Name = "a\nb" })
+	adding("a name with U+009B", func(c *AddValidator) { c.Name = "\u009b" })
+	adding("a name that is no UTF-8", func(c *AddValidator) { c.Name = "\xff" })
+	adding("no proof", func(c *AddValidator) { c.Proof = nil })
+	adding("a proof of 20,481 bytes", func(c *AddValidator) { c.Proof = make([]byte, MaxSignatureBytes+1) })
+	wire("remove a validator of 19 bytes", text(2, assemble([]field{text(1, consensusAddress[:19])})))
+	wire("remove a validator with an unknown field", text(2, assemble([]field{text(1, consensusAddress), number(2, 1)})))
+	change("set no power", &SetPower{})
+	change("set a power above 2^50", &SetPower{Power: MaxValidatorPower + 1})
+	change("rotate for an operator of zeros", &RotateKey{Scheme: crypto.Ed25519, PublicKey: consensus, Proof: []byte{1}})
+	change("rotate without a key", &RotateKey{Operator: operator, Scheme: crypto.Ed25519, Proof: []byte{1}})
+	change("rotate without a proof", &RotateKey{Operator: operator, Scheme: crypto.Ed25519, PublicKey: consensus})
+	wire("set no parameters", text(5, assemble([]field{text(1, make([]byte, 32))})))
+	parameters := DefaultParameters()
+	setting := func(name string, alter func(*Parameters)) {
+		c := &SetParameters{Parameters: parameters}
+		alter(&c.Parameters)
+		change("set "+name, c)
+	}
+	setting("bond above 2^40", func(p *Parameters) { p.Bond = MaxFeeUnit + 1 })
+	setting("bond_seconds 0", func(p *Parameters) { p.BondSeconds = 0 })
+	setting("bond_seconds above 366 days", func(p *Parameters) { p.BondSeconds = MaxBondSeconds + 1 })
+	setting("missed_window 9", func(p *Parameters) { p.MissedWindow, p.MaxMissed = 9, 1 })
+	setting("missed_window above 100,000", func(p *Parameters) { p.MissedWindow = MaxMissedWindow + 1 })
+	setting("max_missed without a window", func(p *Parameters) { p.MissedWindow = 0 })
+	setting("max_missed 0", func(p *Parameters) { p.MaxMissed = 0 })
+	setting("max_missed of the whole window", func(p *Parameters) { p.MaxMissed = p.MissedWindow })
+	message("approve without a proposal", KindApprove)
+	message("approve with withdraw 2", KindApprove, text(2, make([]byte, 32)), number(3, 2))
 	for kind := KindTransfer; int(kind) < len(operationKinds); kind++ {
 		message(kind.String()+" by signer 2^32", kind, number(1, 1<<32))
 	}

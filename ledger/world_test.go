@@ -24,6 +24,7 @@ type world struct {
 	keys     map[string]crypto.PrivateKey // by public key
 	heads    map[LineKey]crypto.Hash      // of journals, folded from the entries
 	policies map[string]crypto.Policy     // by their text
+	votes    []Vote                       // about the block before the open one
 }
 
 // newKey makes the key of a name.
@@ -139,7 +140,7 @@ func newWorld(t testing.TB) *world {
 	w.address("pool")
 	w.genesis = Genesis{ChainID: "test", UnixNanos: 1000e9, InitialHeight: 1}
 	w.genesis.State.Parameters = GenesisParameters{MaxTxBytes: 16 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1000,
-		FeeAsset: "EUR", FeeCollector: w.address("fees"), FeeBase: 1, MaxHoldSeconds: 86400, MaxExpiries: 3, MaxFeeMultiplier: 8000}
+		FeeAsset: "EUR", FeeCollector: w.address("fees"), FeeBase: 1, MaxHoldSeconds: 86400, MaxExpiries: 3, MaxFeeMultiplier: 8000, BondSeconds: 100}
 	return w
 }
 
@@ -214,7 +215,7 @@ func (w *world) next(millis uint64) *Block {
 // end closes the open block, makes its writes the state and audits that.
 func (w *world) end(evidence ...Misbehavior) Outcome {
 	w.t.Helper()
-	o, err := w.block.End(evidence)
+	o, err := w.block.End(evidence, w.votes)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 func startNode(home node.Home) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	rehearse(home)
 	c, err := node.LoadConfig(string(home))
 	if err == nil {
 		err = node.Run(ctx, home, c, node.NewLogger(c.Log, os.Stderr), "test", nil)
@@ -171,9 +172,12 @@ func (c *cluster) logged(i int, text string) (lines []string) {
 	return lines
 }
 
-func (c *cluster) start(i int) {
+func (c *cluster) start(i int) { c.Helper(); c.startWith(i) }
+
+// startWith starts a node with more variables in its environment.
+func (c *cluster) startWith(i int, env ...string) {
 	c.Helper()
-	cmd, err := c.local.Start(i, os.Args[0], true)
+	cmd, err := c.local.StartWith(i, os.Args[0], true, env)
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -1,11 +1,10 @@
-// Package testnet makes networks and runs them: here, as separate processes of one machine on loopback ports.
+// Package testnet makes networks and runs them. A [Topology] says what a network is made of; from it come separate processes
+// of one machine on loopback ports ([Local]), and containers ([Project]). Both can be broken in the same ways ([Cluster]).
 package testnet
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,12 +18,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cometbft/cometbft/types"
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/pacioli-ledger/pacioli/app/node"
 	"github.com/pacioli-ledger/pacioli/crypto"
-	"github.com/pacioli-ledger/pacioli/crypto/keystore"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -32,30 +29,19 @@ import (
 // MaxLocalValidators bounds a local network: each validator is a process with four databases.
 const MaxLocalValidators = 32
 
-// Names of a local network's keys, in its wallet.
-const (
-	KeyAlice    = "alice"    // funded
-	KeyBob      = "bob"      // has nothing yet
-	KeyBank     = "bank"     // issues the fee asset
-	KeyTreasury = "treasury" // receives the fees
-)
-
-// The fee asset of a local network.
-const (
-	FeeAsset       = "PAC"
-	FeeAssetScale  = 6
-	feeAssetSupply = "1000000000"
-	aliceFunds     = "1000000"
-)
-
 // LocalOptions describe a local network to make.
 type LocalOptions struct {
+	// Topology says what it is made of. Without one it is [Validators] of the three below.
+	Topology   *Topology
 	Validators int
 	KeyType    string // of the validators' keys: node.KeyEd25519 or node.KeyMLDSA65; several, with commas between, are used in turn
 	ChainID    string
 	// Accounts are funded besides alice, with equal balances of the fee asset in base units: for load.
 	Accounts []crypto.Address
 	Funds    uint64
+	// Links has every node dial the others through a proxy, so that they can be cut off each other: see
+	// [Processes]. The network then lives only while the process that holds the proxy does.
+	Links bool
 	// Configure may change a node's configuration before it is written.
 	Configure func(i int, c *node.Config)
 }
@@ -63,17 +49,21 @@ type LocalOptions struct {
 // Local is a network of processes on this machine, kept in a folder:
 //
 //	network.toml   what this struct holds
-//	wallet/        a wallet's home with the keys alice, bob, bank and treasury; the passphrase is beside them
+//	wallet/        a wallet's home with the keys alice, bob, bank, treasury and op-NODE of each validator; the passphrase is beside them
 //	node0/ ...     the nodes' homes; node.log and node.pid in each
 type Local struct {
 	Dir     string      `toml:"-"`
 	ChainID string      `toml:"chain_id"`
 	Nodes   []LocalNode `toml:"nodes"`
+	// Links are the addresses of the proxy, by who dials and who is dialled; none without LocalOptions.Links.
+	Links    [][]string `toml:"links,omitempty"`
+	Topology Topology   `toml:"topology"`
 }
 
 // LocalNode is one node of a local network.
 type LocalNode struct {
 	Name string `toml:"name" json:"name"`
+	Role string `toml:"role" json:"role"`
 	RPC  string `toml:"rpc" json:"rpc"` // host:port
 	P2P  string `toml:"p2p" json:"p2p"`
 }
@@ -112,14 +102,29 @@ func OpenLocal(dir string) (*Local, error) {
 	if err := d.Decode(l); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, networkFile), err)
 	}
+	if len(l.Topology.Nodes) != len(l.Nodes) { // an earlier version's
+		return nil, fmt.Errorf("%s describes %d nodes and a topology of %d: remove the folder and make the network anew", filepath.Join(dir, networkFile), len(l.Nodes), len(l.Topology.Nodes))
+	}
+	l.Topology.fill()
 	return l, nil
 }
 
 // CreateLocal makes a local network in a folder that is empty or does not exist. The description is written last: a folder
 // in which this was interrupted has none, and is refused then and can be removed.
 func CreateLocal(dir string, o LocalOptions) (*Local, error) {
-	if o.Validators < 1 || o.Validators > MaxLocalValidators {
-		return nil, fmt.Errorf("%d validators, want 1 to %d", o.Validators, MaxLocalValidators)
+	var t Topology
+	if o.Topology != nil {
+		t = *o.Topology
+	} else {
+		if o.Validators < 1 || o.Validators > MaxLocalValidators {
+			return nil, fmt.Errorf("%d validators, want 1 to %d", o.Validators, MaxLocalValidators)
+		}
+		t = Validators(o.Validators, o.KeyType, o.ChainID)
+	}
+	t.Nodes = slices.Clone(t.Nodes)
+	t.fill()
+	if err := t.check(nil); err != nil {
+		return nil, err
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("%s is not empty and holds no network (no %s): choose another folder, or remove it", dir, networkFile)
@@ -131,112 +136,152 @@ func CreateLocal(dir string, o LocalOptions) (*Local, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the network's folder: %w", err)
 	}
-	l := &Local{Dir: dir, ChainID: o.ChainID}
-	addresses, err := freeAddresses(2 * o.Validators)
-	if err != nil {
+	l := &Local{Dir: dir, ChainID: t.ChainID, Topology: t}
+	if err := l.place(o.Links); err != nil {
 		return nil, err
 	}
-	for i := range o.Validators {
-		l.Nodes = append(l.Nodes, LocalNode{Name: fmt.Sprintf("node%d", i), RPC: addresses[2*i], P2P: addresses[2*i+1]})
+	f := l.founding()
+	f.adjust, f.funded = o.Configure, map[crypto.Address]ledger.Amount{}
+	for _, a := range o.Accounts {
+		f.funded[a] = ledger.Units(o.Funds)
 	}
-	state, err := l.createWallet(o)
-	if err != nil {
+	if err := f.create(node.Home(l.Wallet()), l.URLs()); err != nil {
 		return nil, err
 	}
-	configs, validators := make([]node.Config, o.Validators), make([]types.GenesisValidator, o.Validators)
-	ids := make([]string, o.Validators)
-	keyTypes := strings.Split(o.KeyType, ",")
-	for i := range l.Nodes {
-		c := node.DefaultConfig()
-		c.Node.Moniker = l.Nodes[i].Name
-		c.RPC.Listen, c.P2P.Listen = l.Nodes[i].RPC, l.Nodes[i].P2P
-		c.Store.CacheMB, c.Store.TreeCacheNodes = 64, 100_000 // several nodes share this machine's memory
-		if o.Configure != nil {
-			o.Configure(i, &c)
-		}
-		configs[i] = c
-		if validators[i], err = node.NewHome(l.Home(i), c, keyTypes[i%len(keyTypes)]); err != nil {
-			return nil, err
-		}
-		if ids[i], err = l.Home(i).ID(); err != nil {
-			return nil, err
-		}
-	}
-	doc, err := genesis.New(o.ChainID, time.Now(), validators, state)
-	if err != nil {
-		return nil, err
-	}
-	for i, c := range configs {
-		for j, n := range l.Nodes {
-			if j != i {
-				c.P2P.PersistentPeers = append(c.P2P.PersistentPeers, ids[j]+"@"+n.P2P)
-			}
-		}
-		if err := l.Home(i).SaveConfig(c); err != nil {
-			return nil, err
-		}
-		if err := genesis.Save(doc, l.Home(i).Genesis()); err != nil {
-			return nil, err
-		}
-	}
-	wallet := node.DefaultConfig()
-	wallet.Wallet.Nodes = l.URLs()
-	wallet.Wallet.PassphraseFile = filepath.Join(l.Wallet(), "passphrase")
-	if err := node.Home(l.Wallet()).SaveConfig(wallet); err != nil {
-		return nil, err
-	}
-	if err := genesis.Save(doc, node.Home(l.Wallet()).Genesis()); err != nil {
-		return nil, err
-	}
-	text, err := toml.Marshal(l)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the network: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, networkFile), text, 0o600); err != nil {
-		return nil, fmt.Errorf("writing the network: %w", err)
-	}
-	return l, nil
+	return l, l.save()
 }
 
-// createWallet makes the keys and returns the state that funds them.
-func (l *Local) createWallet(o LocalOptions) (ledger.GenesisState, error) {
-	var none ledger.GenesisState
-	var random [24]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return none, fmt.Errorf("making a passphrase: %w", err)
+// founding is what makes this network's homes.
+func (l *Local) founding() founding {
+	return founding{topology: l.Topology, home: l.Home,
+		dial: func(from, to int) string {
+			if len(l.Links) > 0 {
+				return l.Links[from][to]
+			}
+			return l.Nodes[to].P2P
+		},
+		place: func(i int, c *node.Config) {
+			c.RPC.Listen, c.P2P.Listen = l.Nodes[i].RPC, l.Nodes[i].P2P
+			c.Wallet.Nodes = []string{"http://" + l.Nodes[i].RPC} // for `pacioli health --home` and the like
+			c.Store.CacheMB, c.Store.TreeCacheNodes = 64, 100_000 // several nodes share this machine's memory
+		}}
+}
+
+// place gives ports to the nodes of the topology that have none yet.
+func (l *Local) place(links bool) error {
+	have, count := len(l.Nodes), len(l.Topology.Nodes)
+	need := 2 * (count - have)
+	if links {
+		need += count*count - have*have
 	}
-	passphrase := hex.EncodeToString(random[:])
-	if err := os.MkdirAll(l.Wallet(), 0o700); err != nil {
-		return none, fmt.Errorf("making the wallet's folder: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(l.Wallet(), "passphrase"), []byte(passphrase+"\n"), 0o600); err != nil {
-		return none, fmt.Errorf("writing the passphrase: %w", err)
-	}
-	// The passphrase has 192 random bits and stands beside the keys: a costly derivation would protect nothing.
-	keys, err := keystore.Open(filepath.Join(l.Wallet(), "keys"), keystore.WithCost(keystore.CheapCost))
+	addresses, err := freeAddresses(need)
 	if err != nil {
-		return none, err
+		return err
 	}
-	address := map[string]crypto.Address{}
-	for _, name := range []string{KeyAlice, KeyBob, KeyBank, KeyTreasury} {
-		info, _, err := keys.Create(name, keystore.Spec{Kind: crypto.Ed25519.String()}, passphrase)
-		if err != nil {
-			return none, fmt.Errorf("making the key %s: %w", name, err)
+	next := func() string { a := addresses[0]; addresses = addresses[1:]; return a }
+	for _, n := range l.Topology.Nodes[have:] {
+		placed := LocalNode{Name: n.Name, Role: n.Role, RPC: next(), P2P: next()}
+		if n.RPCPort != 0 {
+			placed.RPC = hostPort(n.RPCPort)
 		}
-		address[name] = info.Address
+		l.Nodes = append(l.Nodes, placed)
 	}
-	p := ledger.DefaultParameters()
-	state := ledger.GenesisState{
-		Parameters: p.Genesis(FeeAsset, address[KeyTreasury]),
-		Assets:     []ledger.GenesisAsset{{Code: FeeAsset, Issuer: address[KeyBank], Scale: FeeAssetScale, MaxSupply: feeAssetSupply}},
-		Accounts:   []ledger.GenesisAccount{{Address: address[KeyAlice], Balances: []ledger.GenesisBalance{{Asset: FeeAsset, Amount: aliceFunds}}}},
+	if links {
+		for len(l.Links) < count {
+			l.Links = append(l.Links, nil)
+		}
+		for from := range l.Links {
+			for len(l.Links[from]) < count {
+				l.Links[from] = append(l.Links[from], next())
+			}
+		}
 	}
-	for _, a := range o.Accounts {
-		state.Accounts = append(state.Accounts, ledger.GenesisAccount{Address: a,
-			Balances: []ledger.GenesisBalance{{Asset: FeeAsset, Amount: ledger.Units(o.Funds).Format(FeeAssetScale)}}})
+	return nil
+}
+
+// save writes the description, as a whole or not at all.
+func (l *Local) save() error {
+	text, err := toml.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encoding the network: %w", err)
 	}
-	slices.SortFunc(state.Accounts, func(a, b ledger.GenesisAccount) int { return bytes.Compare(a.Address[:], b.Address[:]) })
-	return state, nil
+	path := filepath.Join(l.Dir, networkFile)
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("writing the network: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("writing the network: %w", err)
+	}
+	return nil
+}
+
+// AddNode makes the home of another node, with new keys and the network's genesis. It dials those that are there; they dial
+// it from their next start on. One that is called a validator becomes one when the others vote for it.
+func (l *Local) AddNode(n NodeSpec) (int, error) {
+	i := len(l.Nodes)
+	t := l.Topology
+	t.Nodes = append(slices.Clone(t.Nodes), n)
+	t.fill()
+	if err := t.check(nil); err != nil {
+		return 0, err
+	}
+	next := &Local{Dir: l.Dir, ChainID: l.ChainID, Nodes: slices.Clone(l.Nodes), Topology: t}
+	for _, row := range l.Links {
+		next.Links = append(next.Links, slices.Clone(row))
+	}
+	if err := next.place(len(l.Links) > 0); err != nil {
+		return 0, err
+	}
+	doc, err := genesis.Load(node.Home(l.Wallet()).Genesis())
+	if err != nil {
+		return 0, err
+	}
+	f := next.founding()
+	if _, err := f.createHome(i); err != nil {
+		return 0, err
+	}
+	if err := genesis.Save(doc, next.Home(i).Genesis()); err != nil {
+		return 0, err
+	}
+	if err := f.connect(i); err != nil {
+		return 0, err
+	}
+	id, err := next.Home(i).ID()
+	if err != nil {
+		return 0, err
+	}
+	for j := range l.Nodes {
+		if !slices.Contains(t.peers(j), i) {
+			continue
+		}
+		c, err := node.LoadConfig(string(next.Home(j))) // what its operator has changed since stays
+		if err != nil {
+			return 0, err
+		}
+		c.P2P.PersistentPeers = append(c.P2P.PersistentPeers, id+"@"+f.dial(j, i))
+		if err := next.Home(j).SaveConfig(c); err != nil {
+			return 0, err
+		}
+	}
+	wallet := node.Home(l.Wallet())
+	c, err := node.LoadConfig(string(wallet))
+	if err != nil {
+		return 0, err
+	}
+	c.Wallet.Nodes = append(c.Wallet.Nodes, "http://"+next.Nodes[i].RPC)
+	if err := wallet.SaveConfig(c); err != nil {
+		return 0, err
+	}
+	if n.Role == RoleValidator { // it has nothing yet
+		if _, err := createKey(wallet, OperatorKey(n.Name)); err != nil {
+			return 0, err
+		}
+	}
+	if err := next.save(); err != nil {
+		return 0, err
+	}
+	*l = *next
+	return i, nil
 }
 
 // freeAddresses finds free loopback ports. They are held open until all are found, so that no two are equal; between here
@@ -295,6 +340,11 @@ func processStart(pid int) (start, state string, ok bool) {
 // Start starts a node's process with the given program (`pacioli` itself). Its output goes to its log. With bound set, the
 // process ends when this one does; else it goes on. The command is returned for its Wait.
 func (l *Local) Start(i int, program string, bound bool, extra ...string) (*exec.Cmd, error) {
+	return l.StartWith(i, program, bound, nil, extra...)
+}
+
+// StartWith is Start with more variables in the environment, as "NAME=value".
+func (l *Local) StartWith(i int, program string, bound bool, env []string, extra ...string) (*exec.Cmd, error) {
 	if p, ok := l.Running(i); ok {
 		return nil, fmt.Errorf("%s runs already, as process %d", l.Nodes[i].Name, p.PID)
 	}
@@ -305,6 +355,7 @@ func (l *Local) Start(i int, program string, bound bool, extra ...string) (*exec
 	defer log.Close()
 	cmd := exec.Command(program, append([]string{"start", "--home", string(l.Home(i))}, extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if bound {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM

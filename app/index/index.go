@@ -2,6 +2,7 @@
 // consensus: they go into the same batch as the block they belong to, so they are never behind the state, and can be
 // built again from the blocks.
 //
+//	0x00                                    -> height(8) of the first block whose rows are kept; absent: of the first block
 //	0x01 tx_id(32)                          -> position
 //	0x02 SHA-256 of the raw bytes(32)       -> position
 //	0x03 height(8) index(4)                 -> {bytes raw = 1; uint32 code = 2; bytes data = 3; bool omitted = 4}
@@ -31,6 +32,7 @@ import (
 )
 
 const (
+	rowBase  byte = 0x00
 	rowID    byte = 0x01
 	rowHash  byte = 0x02
 	rowTx    byte = 0x03
@@ -205,6 +207,44 @@ type journal struct {
 
 // Undo returns the deletions of the rows of the newest block, for a rollback.
 func Undo(r Reader, height uint64, network crypto.Hash) ([]ledger.Write, error) {
+	return deletions(r, height, network)
+}
+
+// Base returns the height of the first block whose rows are kept; 0: nothing was ever pruned.
+func Base(r Reader) (uint64, error) {
+	v, err := r.Get([]byte{rowBase})
+	if err != nil || v == nil {
+		return 0, err
+	}
+	if len(v) != 8 {
+		return 0, fmt.Errorf("index row of the first kept block has %d bytes, want 8: rebuild the index", len(v))
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// BeginsAt returns the row which says that the rows of the blocks from a height on are kept: of a node whose state came with a
+// snapshot, and the blocks before it never.
+func BeginsAt(height uint64) ledger.Write {
+	return ledger.Write{Key: []byte{rowBase}, Value: binary.BigEndian.AppendUint64(nil, height)}
+}
+
+// Prune returns the deletions of the rows of the blocks in [from, to), and the row that says so. They are all rows of those
+// blocks: of their transactions, of the journal entries that they made, and by which those are found. Blocks are pruned
+// in the order of their heights, each once.
+func Prune(r Reader, from, to uint64, network crypto.Hash) ([]ledger.Write, error) {
+	var rows []ledger.Write
+	for height := from; height < to; height++ {
+		block, err := deletions(r, height, network)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, block...)
+	}
+	return append(rows, BeginsAt(to)), nil
+}
+
+// deletions returns the deletions of all rows of a block, of which the blocks above it need none.
+func deletions(r Reader, height uint64, network crypto.Hash) ([]ledger.Write, error) {
 	txs, _, err := block(r, height) // what was left out was no transaction, and has no other row
 	if err != nil {
 		return nil, err
@@ -229,17 +269,20 @@ func Undo(r Reader, height uint64, network crypto.Hash) ([]ledger.Write, error) 
 	for key := range slices.Chunk(firsts, entryKeyBytes) {
 		end := slices.Concat(key[:entryKeyBytes-8], binary.BigEndian.AppendUint64(nil, 1<<64-1), []byte{0})
 		err := r.Range(key, end, false, func(key, value []byte) error {
-			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
 			entry, err := ledger.DecodeEntry(append([]byte(nil), value...))
 			if err != nil {
 				return fmt.Errorf("%w: rebuild the index", err)
 			}
+			if entry.Height > height { // those of genesis are lower, and go with the first block
+				return errEnough
+			}
+			rows = append(rows, ledger.Write{Key: append([]byte(nil), key...)})
 			for _, k := range searchKeys(key, entry) {
 				rows = append(rows, ledger.Write{Key: k})
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, errEnough) {
 			return nil, fmt.Errorf("reading the entries of block %d: %w", height, err)
 		}
 	}
@@ -308,11 +351,24 @@ func block(r Reader, height uint64) (txs []Tx, omitted int, err error) {
 	return txs, omitted, nil
 }
 
+// ErrPruned: the rows of the block that is asked for, or may be, are no longer kept.
+var ErrPruned = errors.New("the index of this node does not reach back so far: ask a node that keeps more")
+
 // Entries returns up to limit encoded journal entries of a line, in one of its incarnations, from number on, ascending. The
-// caller bounds limit.
-func Entries(r Reader, line ledger.LineKey, incarnation, from uint64, limit int) ([][]byte, error) {
+// caller bounds limit. The error is ErrPruned when entries from that number on are no longer kept. made tells how many entries
+// the journal has, as far as the caller knows; of a journal that ended, 0.
+func Entries(r Reader, line ledger.LineKey, incarnation, from, made uint64, limit int) ([][]byte, error) {
 	var entries [][]byte
-	err := r.Range(entryKey(line, incarnation, from), append(entryKey(line, incarnation, 1<<64-1), 0), false, func(_, value []byte) error {
+	base, err := Base(r)
+	if err != nil {
+		return nil, err
+	}
+	from = max(from, 1) // entries are numbered from 1
+	first := uint64(0)
+	err = r.Range(entryKey(line, incarnation, from), append(entryKey(line, incarnation, 1<<64-1), 0), false, func(key, value []byte) error {
+		if first == 0 {
+			first = binary.BigEndian.Uint64(key[entryKeyBytes-8:])
+		}
 		if len(entries) == limit {
 			return errEnough
 		}
@@ -321,6 +377,10 @@ func Entries(r Reader, line ledger.LineKey, incarnation, from uint64, limit int)
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, fmt.Errorf("reading the journal of %s: %w", line.Account, err)
+	}
+	// A journal has no gaps: what is missing at its beginning is pruned.
+	if base != 0 && (first > from || first == 0 && (made == 0 || from <= made)) {
+		return nil, fmt.Errorf("reading entry %d of the journal of %s: %w (kept: from block %d on)", from, line.Account, ErrPruned, base)
 	}
 	return entries, nil
 }

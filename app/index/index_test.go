@@ -87,7 +87,7 @@ func TestRowsAndBack(t *testing.T) {
 		limit int
 		want  string
 	}{{1, 10, "ab"}, {0, 10, "ab"}, {2, 10, "b"}, {3, 10, ""}, {1, 1, "a"}, {1, 0, ""}, {1<<64 - 1, 10, ""}} {
-		got, err := Entries(m, line, 0, c.from, c.limit)
+		got, err := Entries(m, line, 0, c.from, 2, c.limit)
 		if err != nil || string(bytes.Join(got, nil)) != c.want {
 			t.Errorf("entries from %d, at most %d: %q, %v", c.from, c.limit, got, err)
 		}

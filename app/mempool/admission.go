@@ -29,7 +29,7 @@ func (p *Pool) enqueue(a *arrival) (Verdict, bool) {
 	default:
 	}
 	if len(a.raw) > p.cfg.MaxTxBytes {
-		p.counts.Refused.Add(1)
+		p.counts.refuse(ledger.TooLarge)
 		if a.reply == nil {
 			return Verdict{}, true // dealt with: the peer's bytes would be no better a second time
 		}
@@ -125,7 +125,7 @@ func (p *Pool) answer(a *arrival, v Verdict) {
 	case v.Retry:
 		p.counts.Shed.Add(1)
 	case v.Code != ledger.OK:
-		p.counts.Refused.Add(1)
+		p.counts.refuse(v.Code)
 		p.log.Debug("refused a transaction", "tx", v.ID, "code", v.Code.String(), "why", v.Message)
 	}
 	for _, twin := range a.twins {

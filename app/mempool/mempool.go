@@ -273,10 +273,29 @@ type Stats struct {
 	Dropped    uint64 // went because the ledger refused them later, or their fee could not be paid any more
 	Batches    uint64 // that the workers took
 	Panics     uint64 // of admission, each of them logged: defects
+
+	// RefusedBy counts the refused ones by what was wrong with them.
+	RefusedBy [Classes]uint64
+}
+
+// Classes is the number of classes of refusals.
+const Classes = 6
+
+// ClassNames are what a refused transaction was refused for, in the order of its codes: its form, its time, who signs, its
+// sequence or nonce, the fee, its signatures.
+var ClassNames = [Classes]string{"form", "time", "signer", "replay", "fee", "signature"}
+
+// class of a code of the ledger: they are numbered by tens, and those of witnesses and signatures are the last.
+func class(c ledger.Code) int { return min(int(c)/10, Classes-1) }
+
+func (c *counters) refuse(code ledger.Code) {
+	c.Refused.Add(1)
+	c.refusedBy[class(code)].Add(1)
 }
 
 type counters struct {
 	Accepted, Duplicates, Refused, Shed, Expired, Dropped, Batches, Panics atomic.Uint64
+	refusedBy                                                              [Classes]atomic.Uint64
 }
 
 // Stats returns the pool's figures.
@@ -284,7 +303,11 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w, c := p.waiting, &p.counts
-	return Stats{Ready: w.ready, Parked: w.parked.Len(), Bytes: w.bytes, Senders: len(w.accounts), Queued: len(p.queue), QueuedBytes: p.queueBytes.Load(),
+	var by [Classes]uint64
+	for i := range by {
+		by[i] = c.refusedBy[i].Load()
+	}
+	return Stats{RefusedBy: by, Ready: w.ready, Parked: w.parked.Len(), Bytes: w.bytes, Senders: len(w.accounts), Queued: len(p.queue), QueuedBytes: p.queueBytes.Load(),
 		Accepted: c.Accepted.Load(), Duplicates: c.Duplicates.Load(), Refused: c.Refused.Load(), Shed: c.Shed.Load(), Evicted: w.evicted,
 		Expired: c.Expired.Load(), Dropped: c.Dropped.Load(), Batches: c.Batches.Load(), Panics: c.Panics.Load()}
 }

@@ -243,7 +243,7 @@ func (n *net) execute(txs [][]byte) (done []*ledger.Tx, dropped map[*ledger.Tx]l
 			done = append(done, tx)
 		}
 	}
-	outcome, err := block.End(nil)
+	outcome, err := block.End(nil, nil)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"encoding"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/pacioli-ledger/pacioli/app/mempool"
+	"github.com/pacioli-ledger/pacioli/app/snapshot"
 )
 
 // ConfigFile is the name of the one configuration file, in the home folder.
@@ -50,6 +52,9 @@ type Config struct {
 	Consensus ConsensusConfig `toml:"consensus"`
 	Mempool   MempoolConfig   `toml:"mempool"`
 	Store     StoreConfig     `toml:"store"`
+	Retention RetentionConfig `toml:"retention"`
+	Snapshot  SnapshotConfig  `toml:"snapshot"`
+	StateSync StateSyncConfig `toml:"state_sync"`
 	Metrics   MetricsConfig   `toml:"metrics"`
 	Wallet    WalletConfig    `toml:"wallet"`
 	// CometBFT overrides settings of CometBFT by its own names, as "p2p.send_rate". What the ledger depends on cannot be
@@ -59,7 +64,9 @@ type Config struct {
 
 // NodeConfig names the node.
 type NodeConfig struct {
-	Moniker string `toml:"moniker" comment:"name by which other operators see this node"`
+	Moniker        string   `toml:"moniker" comment:"name by which other operators see this node"`
+	MinFreeMB      uint64   `toml:"min_free_mb" comment:"the node stops, with exit code 12, when the disk of its data has less left; 0: never"`
+	MaxClockOffset Duration `toml:"max_clock_offset" comment:"the node stops, with exit code 13, when its clock is further from the other validators' for ten seconds; 1s to 55s"`
 }
 
 // LogConfig says what is logged to standard error.
@@ -111,7 +118,35 @@ type MempoolConfig struct {
 type StoreConfig struct {
 	CacheMB        int    `toml:"cache_mb" comment:"block cache of the database"`
 	TreeCacheNodes int    `toml:"tree_cache_nodes" comment:"Merkle nodes in memory, about 0.5 kB each"`
-	KeepVersions   uint64 `toml:"keep_versions" comment:"heights whose state stays provable, 0 for all"`
+	KeepVersions   uint64 `toml:"keep_versions" comment:"heights whose state stays provable, 0 for all that retention keeps"`
+}
+
+// RetentionConfig says how much history this node keeps: blocks, their results, provable states and the index. Each limit that
+// is set is kept, so the one that keeps least decides.
+type RetentionConfig struct {
+	Heights uint64   `toml:"heights" comment:"newest heights to keep, 0 for no limit"`
+	Time    Duration `toml:"time" comment:"age up to which heights are kept, 0s for no limit"`
+	Bytes   int64    `toml:"bytes" comment:"size of the data folder above which the oldest heights go, 0 for no limit"`
+}
+
+// SnapshotConfig is about the snapshots that the node makes for others.
+type SnapshotConfig struct {
+	Interval uint64 `toml:"interval" comment:"heights between two snapshots that the node makes in the background, 0 for none"`
+	Keep     int    `toml:"keep" comment:"snapshots that stay; each has about 115 bytes per row of the state"`
+}
+
+// StateSyncConfig is about beginning with a snapshot of others instead of the first block.
+type StateSyncConfig struct {
+	Enable      bool     `toml:"enable" comment:"a node without data takes a snapshot of others, instead of executing every block"`
+	Servers     []string `toml:"servers" comment:"RPC URLs of nodes to take headers and the snapshot from; both are verified, so the nodes need not be trusted"`
+	Peers       bool     `toml:"peers" comment:"take the snapshot from the peers, through CometBFT, and only headers from the servers"`
+	TrustHeight uint64   `toml:"trust_height" comment:"height of a recent block that somebody trusted has told, 0 to begin trust with genesis"`
+	TrustHash   string   `toml:"trust_hash" comment:"hash of that block"`
+}
+
+// source is where the node takes headers from.
+func (c StateSyncConfig) source() StateSource {
+	return StateSource{Servers: c.Servers, Height: c.TrustHeight, Hash: c.TrustHash}
 }
 
 // MetricsConfig is where Prometheus reads.
@@ -130,13 +165,14 @@ type WalletConfig struct {
 func DefaultConfig() Config {
 	m := mempool.DefaultConfig()
 	return Config{
-		Node:      NodeConfig{Moniker: "pacioli"},
+		Node:      NodeConfig{Moniker: "pacioli", MinFreeMB: 512, MaxClockOffset: Duration(30 * time.Second)},
 		Log:       LogConfig{Level: "info", Format: "text", CometBFT: "error"},
 		RPC:       RPCConfig{Listen: "127.0.0.1:26657", MaxConnections: 900, CORSOrigins: []string{}, ReadyLag: Duration(10 * time.Second)},
 		P2P:       P2PConfig{Listen: "0.0.0.0:26656", PersistentPeers: []string{}, MaxInbound: 40},
 		Consensus: ConsensusConfig{IdleBlockInterval: Duration(time.Second), TimeoutPropose: Duration(2 * time.Second), TimeoutCommit: 0, DoubleSignCheckHeight: 10},
 		Mempool: MempoolConfig{MaxTxs: m.MaxTxs, MaxBytes: m.MaxBytes, MaxTxsPerSender: m.MaxTxsPerSender, MaxBytesPerSender: m.MaxBytesPerSender,
 			MaxGap: m.MaxGap, MaxAge: Duration(m.MaxAge), Workers: m.Workers, QueueLength: m.QueueLength, OfferAgainAfter: Duration(m.OfferAgainAfter)},
+		Snapshot: SnapshotConfig{Interval: 10_000, Keep: 2}, StateSync: StateSyncConfig{Servers: []string{}},
 		Store:  StoreConfig{CacheMB: 128, TreeCacheNodes: 200_000, KeepVersions: 0},
 		Wallet: WalletConfig{Nodes: []string{"http://127.0.0.1:26657"}},
 	}
@@ -343,11 +379,40 @@ func (c Config) Check() error {
 	if lag := time.Duration(c.RPC.ReadyLag); lag < 2*idle+time.Second {
 		errs = append(errs, fmt.Errorf("rpc.ready_lag is %s, want at least a second more than twice idle_block_interval (%s), or an idle node is never ready", lag, idle))
 	}
+	if m := c.Node.MinFreeMB; m > maxMinFreeMB {
+		errs = append(errs, fmt.Errorf("node.min_free_mb is %d, want at most %d", m, uint64(maxMinFreeMB)))
+	}
+	if off := time.Duration(c.Node.MaxClockOffset); off < time.Second || off > 55*time.Second {
+		errs = append(errs, fmt.Errorf("node.max_clock_offset is %s, want 1s to 55s: consensus fails on a clock that is 60s behind", off))
+	}
 	if c.Store.KeepVersions == 1 {
 		errs = append(errs, errors.New("store.keep_versions is 1, want 0 (all) or at least 2: a state is proven by the header after it"))
 	}
+	if n := c.Retention.Heights; n != 0 && n < minRetainHeights {
+		errs = append(errs, fmt.Errorf("retention.heights is %d, want 0 (no limit) or at least %d: peers that were away for a minute fetch these blocks from here", n, minRetainHeights))
+	}
+	if d := time.Duration(c.Retention.Time); d != 0 && d < minRetainTime {
+		errs = append(errs, fmt.Errorf("retention.time is %s, want 0s (no limit) or at least %s: peers that were away for a minute fetch these blocks from here", d, minRetainTime))
+	}
+	if n := c.Retention.Bytes; n != 0 && n < minRetainBytes {
+		errs = append(errs, fmt.Errorf("retention.bytes is %d, want 0 (no limit) or at least %d: logs and tables that are about to be merged take so much on a small chain too", n, minRetainBytes))
+	}
 	if c.Store.CacheMB < 1 || c.Store.TreeCacheNodes < 0 {
 		errs = append(errs, fmt.Errorf("store.cache_mb is %d and store.tree_cache_nodes %d, want at least 1 and 0", c.Store.CacheMB, c.Store.TreeCacheNodes))
+	}
+	if c.Snapshot.Keep < 1 {
+		errs = append(errs, fmt.Errorf("snapshot.keep is %d, want at least 1; snapshot.interval = 0 makes none", c.Snapshot.Keep))
+	}
+	if n := c.Snapshot.Interval; n != 0 && n < minSnapshotInterval {
+		errs = append(errs, fmt.Errorf("snapshot.interval is %d, want 0 or at least %d: whoever takes a snapshot needs time to fetch it", n, minSnapshotInterval))
+	}
+	if s := c.StateSync; s.Enable && len(s.Servers) == 0 {
+		errs = append(errs, errors.New("state_sync.enable is true and state_sync.servers is empty: give the RPC URL of at least one node, better of two operators"))
+	}
+	if s := c.StateSync; (s.TrustHeight == 0) != (s.TrustHash == "") {
+		errs = append(errs, fmt.Errorf("state_sync.trust_height is %d and state_sync.trust_hash %q: give both or none", s.TrustHeight, s.TrustHash))
+	} else if hash, err := hex.DecodeString(s.TrustHash); err != nil || s.TrustHash != "" && len(hash) != 32 {
+		errs = append(errs, fmt.Errorf("state_sync.trust_hash is %q, want 64 hex digits", s.TrustHash))
 	}
 	if _, err := logLevel(c.Log.Level); err != nil {
 		errs = append(errs, fmt.Errorf("log.level: %w", err))
@@ -388,6 +453,10 @@ var fixed = map[string]string{
 	"priv_validator_laddr":               "a remote signer would sign without the node's check against signing twice",
 	"db_backend":                         "CometBFT's databases are on Pebble",
 	"storage.discard_abci_responses":     "clients need the results of past blocks",
+	"statesync.enable":                   "set enable in [state_sync]",
+	"statesync.rpc_servers":              "set servers in [state_sync]",
+	"statesync.trust_height":             "set trust_height in [state_sync]",
+	"statesync.trust_hash":               "set trust_hash in [state_sync]",
 }
 
 // flatten turns tables within the section [cometbft] into keys with dots: `p2p.send_rate = 1`, `"p2p.send_rate" = 1` and a
@@ -401,6 +470,12 @@ func flatten(into map[string]any, prefix string, m map[string]any) {
 		}
 	}
 }
+
+// minSnapshotInterval keeps a snapshot from being replaced while it is fetched.
+const minSnapshotInterval = 20
+
+// maxMinFreeMB is a terabyte: more is a mistake.
+const maxMinFreeMB = 1 << 20
 
 // maxDoubleSignCheckHeight bounds the blocks that are read before the first signature: 10,000 are read in about a second.
 const maxDoubleSignCheckHeight = 10_000
@@ -420,8 +495,8 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 	cc.P2P.MaxNumInboundPeers = c.P2P.MaxInbound
 	// Nodes of one organisation share addresses, and test networks share one host.
 	cc.P2P.AddrBookStrict, cc.P2P.AllowDuplicateIP = false, true
-	// Latency: the defaults are made for hundreds of validators over the Internet. A peer that restarts is dialled again
-	// within seconds, not after the default's growing pauses.
+	// Latency: the defaults are made for hundreds of validators over the Internet. Peers that are found by PEX are dialled
+	// again within seconds; for the persistent ones see redial.
 	cc.P2P.FlushThrottleTimeout = time.Millisecond
 	cc.P2P.PersistentPeersMaxDialPeriod = 2 * time.Second
 	cc.P2P.SendRate, cc.P2P.RecvRate = 100<<20, 100<<20
@@ -443,7 +518,14 @@ func (c Config) Comet(home string) (*cmtcfg.Config, error) {
 	cc.Mempool.MaxBatchBytes = 2 << 20
 	cc.Mempool.Recheck = false
 	cc.TxIndex.Indexer = "null" // the application's index finds transactions; CometBFT's cannot be pruned
-	cc.StateSync.TempDir = filepath.Join(home, "data")
+	if c.StateSync.Enable {
+		// Headers come from the node's own provider (provider.go). CometBFT's check of its settings wants what its own needs.
+		cc.StateSync.Enable = true
+		cc.StateSync.RPCServers = []string{"-", "-"}
+		cc.StateSync.TrustHeight, cc.StateSync.TrustHash = 1, strings.Repeat("00", 32)
+		cc.StateSync.DiscoveryTime, cc.StateSync.ChunkRequestTimeout = 5*time.Second, 5*time.Second
+		cc.StateSync.MaxSnapshotChunks = snapshot.MaxChunks
+	}
 	cc.Instrumentation.Prometheus = c.Metrics.Listen != ""
 	cc.Instrumentation.PrometheusListenAddr = c.Metrics.Listen
 	overrides := map[string]any{}

@@ -38,7 +38,7 @@ func TestConfigRoundTrip(t *testing.T) {
 			case "list":
 				text = fmt.Sprintf("a%d,b", i)
 			case "number":
-				text = fmt.Sprint(100 + i)
+				text = fmt.Sprint(1100 + i) // no default
 			default:
 				text = fmt.Sprintf("127.0.0.1:%d", 1000+i)
 			}

@@ -9,6 +9,8 @@ import (
 	cmtcrypto "github.com/cometbft/cometbft/crypto"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
+
+	"github.com/pacioli-ledger/pacioli/failpoint"
 )
 
 // guard stands before a validator's key and keeps it from signing while another node signs with it.
@@ -27,6 +29,8 @@ import (
 //
 // CometBFT's own double_sign_check_height looks for any signature of the key and so finds the node's own: a network of
 // which a third or more was restarted could then not go on.
+//
+// It also holds the key that is to follow (rotate.go), and changes over at the first height in whose set that one is.
 type guard struct {
 	types.PrivValidator
 	address []byte
@@ -42,10 +46,23 @@ type guard struct {
 	checked int64              // every block up to here has been searched
 	own     map[int64][][]byte // precommits of this process by height, above checked
 	err     error              // why nothing may be signed
+
+	// The key that is to follow; nil when there is none. Its address is in nextAddress.
+	next        cmtcrypto.PrivKey
+	nextAddress []byte
+	last        int64 // highest height at which this process has signed, or begun to
+	// round returns the height that consensus is at and its validators. It is called from consensus, with consensus's lock
+	// held, or before there is consensus.
+	round func() (height int64, set *types.ValidatorSet)
+	// promote makes the next key the home's, for good, and returns what signs with it from then on.
+	promote func(next cmtcrypto.PrivKey) (types.PrivValidator, error)
 }
 
 // errDecided leaves the vote out, and consensus goes on. CometBFT logs it as an error; cometLogger makes that debug.
 var errDecided = errors.New("the height is decided: a vote for nil is of no use")
+
+// errChangeOver: this machine could not take the next key into use. Nobody else signs with it.
+var errChangeOver = errors.New("taking the next validator key into use")
 
 // check searches the blocks below a height that have not been searched.
 func (g *guard) check(height int64) error {
@@ -59,7 +76,7 @@ func (g *guard) check(height int64) error {
 			for _, s := range commit.Signatures {
 				if bytes.Equal(s.ValidatorAddress, g.address) && s.BlockIDFlag != types.BlockIDFlagAbsent && !g.made(h, s.Signature) {
 					g.err = fmt.Errorf("block %d is signed by this validator's key, but not by this node, which last signed height %d before it started: another node signs with the key, or the sign state is from a backup. "+
-						"Make sure that no other node runs with this key, wait until %d blocks have passed without a signature of it, and start again", h, g.signed, g.look)
+						"Make sure that no other node runs with this key, and then, with this node stopped: pacioli validator reset-sign-state, which waits until %d blocks have passed without a signature of it", h, g.signed, g.look)
 					g.forbidden(g.err)
 					return g.err
 				}
@@ -86,6 +103,7 @@ func (g *guard) SignVote(chainID string, vote *cmtproto.Vote) error {
 	if err := g.check(vote.Height); err != nil {
 		return err
 	}
+	g.begin(vote.Height)
 	precommit := vote.Type == cmtproto.PrecommitType
 	if precommit && len(vote.BlockID.Hash) == 0 && g.decided(vote.Height, vote.Round) {
 		return errDecided
@@ -93,6 +111,7 @@ func (g *guard) SignVote(chainID string, vote *cmtproto.Vote) error {
 	if err := g.PrivValidator.SignVote(chainID, vote); err != nil {
 		return err
 	}
+	failpoint.Here("sign.vote")
 	if precommit && g.look != 0 {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -106,8 +125,72 @@ func (g *guard) SignProposal(chainID string, proposal *cmtproto.Proposal) error 
 	if err := g.check(proposal.Height); err != nil {
 		return err
 	}
-	return g.PrivValidator.SignProposal(chainID, proposal)
+	g.begin(proposal.Height)
+	if err := g.PrivValidator.SignProposal(chainID, proposal); err != nil {
+		return err
+	}
+	failpoint.Here("sign.proposal")
+	return nil
 }
 
-// GetPubKey implements types.PrivValidator.
-func (g *guard) GetPubKey() (cmtcrypto.PubKey, error) { return g.PrivValidator.GetPubKey() }
+// begin notes a height at which the key in use is about to sign: the next key must not sign there.
+func (g *guard) begin(height int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last = max(g.last, height)
+}
+
+// GetPubKey implements types.PrivValidator. Consensus calls it after each block, when it has gone on to the next height and
+// before anything is signed there, and keeps the answer until the next block: so this is where the keys change over.
+func (g *guard) GetPubKey() (cmtcrypto.PubKey, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.changeOver(); err != nil {
+		g.err = err
+		g.forbidden(err)
+		return nil, err
+	}
+	return g.PrivValidator.GetPubKey()
+}
+
+// changeOver makes the next key the one in use when it is in the set of the height that consensus is at. The key before has
+// then left the set, or, if somebody has put both in, has not signed at this height: no height has signatures of both.
+func (g *guard) changeOver() error {
+	if g.next == nil || g.err != nil {
+		return nil
+	}
+	height, set := g.round()
+	if set == nil || !set.HasAddress(g.nextAddress) || max(g.last, g.signed) >= height {
+		return nil
+	}
+	pv, err := g.promote(g.next)
+	if err != nil {
+		return fmt.Errorf("%w at height %d: %w", errChangeOver, height, err)
+	}
+	g.PrivValidator, g.address, g.next, g.nextAddress = pv, g.nextAddress, nil, nil
+	return nil
+}
+
+// follow sets the key that is to follow; nil for none. It returns whether that is a change.
+func (g *guard) follow(next cmtcrypto.PrivKey) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if next == nil {
+		was := g.next != nil
+		g.next, g.nextAddress = nil, nil
+		return was
+	}
+	address := next.PubKey().Address()
+	if bytes.Equal(address, g.address) || bytes.Equal(address, g.nextAddress) {
+		return false
+	}
+	g.next, g.nextAddress = next, address
+	return true
+}
+
+// following returns the address of the key that is to follow; nil for none.
+func (g *guard) following() []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.nextAddress
+}

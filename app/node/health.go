@@ -22,7 +22,15 @@ type Health struct {
 	LastRiseMS int64    `json:"last_rise_ms"` // milliseconds since the height was last seen to rise
 	CatchingUp bool     `json:"catching_up"`
 	Peers      int      `json:"peers"`
+	// ClockOffsetMS is how far the clock is ahead of the other validators' by the times in their votes; absent: none came lately.
+	ClockOffsetMS *int64 `json:"clock_offset_ms,omitempty"`
+	DiskFreeMB    uint64 `json:"disk_free_mb"`
+	// Warnings are what needs somebody soon, while the node is well.
+	Warnings []string `json:"warnings,omitempty"`
 }
+
+// others tells whether a validator is active and not this node's.
+func (n *Node) others(v ledger.Validator) bool { return v.Active() && v.Address() != n.own() }
 
 // Health reports on the node.
 func (n *Node) Health(kind int) Health {
@@ -35,8 +43,32 @@ func (n *Node) Health(kind int) Health {
 	if cause := n.cause.Load(); cause != nil {
 		bad("the node is stopping: %s", *cause)
 	}
+	h.DiskFreeMB = n.free.Load() >> 20
+	if least := n.config.Node.MinFreeMB; least > 0 && h.DiskFreeMB < 2*least {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("the disk of the data has %d MB left: the node stops below %d", h.DiskFreeMB, least))
+	}
+	clockLimit := time.Duration(n.config.Node.MaxClockOffset)
+	off, known := n.clock.offset(time.Now())
+	if known {
+		ms := off.Milliseconds()
+		h.ClockOffsetMS = &ms
+	}
+	if off.Abs() > clockWarning {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("the clock is %s ahead of the other validators': the node stops at %s either way", off.Round(time.Millisecond), clockLimit))
+	}
 	switch kind {
 	case healthReady:
+		if r, ok := n.app.Restoring(); ok {
+			bad("%s", r)
+		} else if h.Height == 0 && n.config.StateSync.Enable {
+			bad("looking for a snapshot that a peer offers")
+		}
+		if off.Abs() > clockLimit {
+			bad("the clock is off: %s ahead of the other validators' (limit %s either way)", off.Round(time.Millisecond), clockLimit)
+		}
+		if h.Peers == 0 && n.power(n.others) > 0 {
+			bad("the node has no peers: look at p2p.persistent_peers, the firewall, and p2p.external_address of the peers")
+		}
 		if h.CatchingUp {
 			bad("the node is catching up with its peers")
 		}

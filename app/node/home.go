@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	cmtcrypto "github.com/cometbft/cometbft/crypto"
-	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
-	"github.com/cometbft/cometbft/crypto/mldsa65"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
@@ -26,9 +23,13 @@ import (
 //	config/genesis.json             what the network begins with
 //	config/node_key.json            the node's name among its peers
 //	config/priv_validator_key.json  the validator's key, in plain text: protect the folder
+//	config/priv_validator_key.next.json         the key that is to follow it, while there is one (rotate.go)
+//	config/priv_validator_key.retired-....json  keys that were followed by another
 //	data/priv_validator_state.json  what the key has signed last: never restore it from a backup
 //	data/app                        the ledger's state
+//	data/snapshots                  snapshots of the state, for others
 //	data/*.db, data/cs.wal          CometBFT's blocks, state and log
+//	data/admin.sock                 where a running node takes its operator's commands
 //	keys/                           the wallet's encrypted keys
 type Home string
 
@@ -54,6 +55,12 @@ func (h Home) SignState() string {
 // App returns the folder of the application's database.
 func (h Home) App() string { return filepath.Join(string(h), "data", "app") }
 
+// Snapshots returns the folder of the node's snapshots.
+func (h Home) Snapshots() string { return filepath.Join(h.Data(), "snapshots") }
+
+// restoring returns the folder in which the state of a snapshot is built, beside the one that it becomes.
+func (h Home) restoring() string { return h.App() + ".restoring" }
+
 // Data returns the folder of CometBFT's databases.
 func (h Home) Data() string { return filepath.Join(string(h), "data") }
 
@@ -75,18 +82,9 @@ func NewHome(h Home, c Config, keyType string) (types.GenesisValidator, error) {
 			return none, fmt.Errorf("%s exists: choose another --home, or remove it if nothing in it is needed", path)
 		}
 	}
-	var key cmtcrypto.PrivKey
-	switch keyType {
-	case KeyEd25519:
-		key = cmted25519.GenPrivKey()
-	case KeyMLDSA65:
-		k, err := mldsa65.GenPrivKey()
-		if err != nil {
-			return none, fmt.Errorf("making a validator key: %w", err)
-		}
-		key = k
-	default:
-		return none, fmt.Errorf("validator key type %q, want %s or %s", keyType, KeyEd25519, KeyMLDSA65)
+	key, err := newKey(keyType)
+	if err != nil {
+		return none, err
 	}
 	for _, dir := range []string{filepath.Join(string(h), "config"), h.Data()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -146,7 +144,7 @@ func (h Home) loadValidator() (*privval.FilePV, error) {
 		text, err := os.ReadFile(file.path)
 		if errors.Is(err, fs.ErrNotExist) && file.path == h.SignState() {
 			return nil, fmt.Errorf("%s is missing beside the validator's key: without it the key could sign twice. "+
-				"If this key has never signed, or 10 blocks have passed since it did, write {\"height\":\"0\",\"round\":0,\"step\":0} into it", file.path)
+				"put the newest one back if it lies somewhere, else: pacioli validator reset-sign-state", file.path)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the validator's files: %w", err)
@@ -169,32 +167,47 @@ func (h Home) loadValidator() (*privval.FilePV, error) {
 	return privval.LoadFilePV(h.ValidatorKey(), h.SignState()), nil
 }
 
+const lockFile = "LOCK"
+
 // lock takes the home folder and the validator's key for this process until it ends, whatever ends it.
 func (h Home) lock() (release func(), err error) {
+	data, err := h.lockData()
+	if err != nil {
+		return nil, err
+	}
+	key, err := flock(h.ValidatorKey(), os.O_RDONLY) // the key may be on a volume that only reads
+	if err != nil {
+		data()
+		return nil, err
+	}
+	return func() { key.Close(); data() }, nil
+}
+
+// lockData takes the home folder alone, which may have no keys yet, and finishes a restore that was interrupted.
+func (h Home) lockData() (release func(), err error) {
 	if err := os.MkdirAll(h.Data(), 0o700); err != nil {
 		return nil, fmt.Errorf("making the data folder: %w", err)
 	}
-	var held []*os.File
-	release = func() {
-		for _, f := range held {
-			f.Close()
-		}
+	f, err := flock(filepath.Join(h.Data(), lockFile), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
 	}
-	for _, path := range []string{filepath.Join(h.Data(), "LOCK"), h.ValidatorKey()} {
-		flags := os.O_RDONLY // the key may be on a volume that only reads
-		if filepath.Base(path) == "LOCK" {
-			flags = os.O_RDWR | os.O_CREATE
-		}
-		f, err := os.OpenFile(path, flags, 0o600)
-		if err != nil {
-			release()
-			return nil, fmt.Errorf("locking the node's files: %w", err)
-		}
-		held = append(held, f)
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			release()
-			return nil, fmt.Errorf("%s is in use by another process: stop that node first (two nodes with one key sign twice)", path)
-		}
+	if err := h.finishRestore(); err != nil {
+		f.Close()
+		return nil, err
 	}
-	return release, nil
+	return func() { f.Close() }, nil
+}
+
+// flock takes a file for this process until it is closed.
+func flock(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the node's files: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s is in use by another process: stop that node first (two nodes with one key sign twice)", path)
+	}
+	return f, nil
 }

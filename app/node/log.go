@@ -32,8 +32,8 @@ func NewLogger(c LogConfig, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// cometLogger hands CometBFT's log lines to slog, and listens for the one line that says that consensus has stopped:
-// CometBFT recovers the panic, keeps the process and its RPC alive, and tells nobody else.
+// cometLogger hands CometBFT's log lines to slog, and listens for the lines that say that consensus or state sync has
+// stopped: CometBFT keeps the process and its RPC alive, and tells nobody else.
 type cometLogger struct {
 	log     *slog.Logger
 	level   slog.Level
@@ -62,16 +62,26 @@ func (l cometLogger) Error(message string, pairs ...any) {
 		}
 	}
 	l.write(slog.LevelError, message, pairs)
-	if strings.HasPrefix(message, "CONSENSUS FAILURE") {
+	what := ""
+	switch {
+	case strings.HasPrefix(message, "CONSENSUS FAILURE"):
+		what = "consensus has stopped"
+	case slices.Contains(stateSyncEnds, message):
+		what = "state sync has failed"
+	}
+	if what != "" {
 		cause := "unknown"
 		for i := 0; i+1 < len(pairs); i += 2 {
 			if pairs[i] == "err" {
 				cause = fmt.Sprint(pairs[i+1])
 			}
 		}
-		l.stopped(cause)
+		l.stopped(what + ": " + cause)
 	}
 }
+
+// stateSyncEnds are the messages after which CometBFT's state sync does nothing more (node/setup.go of v0.40).
+var stateSyncEnds = []string{"State sync failed", "Failed to bootstrap node with new state", "Failed to store last seen commit", "Failed to switch to block sync"}
 
 func (l cometLogger) With(pairs ...any) cmtlog.Logger {
 	l.log = l.log.With(pairs...)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cometbft/cometbft/types"
 
+	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -65,7 +66,7 @@ func newNet(t *testing.T, keyType string, extra ...types.GenesisValidator) *net1
 	_, fees := account("fees")
 	n.bank = bank.Address()
 	n.asset = ledger.NewAssetID(n.bank, "EUR")
-	p := ledger.Parameters{MaxTxBytes: 128 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1 << 20, FeeBase: 1, MaxHoldSeconds: 3600, MaxExpiries: 10, MaxFeeMultiplier: 1000}
+	p := ledger.Parameters{MaxTxBytes: 128 << 10, ReplayWindowSeconds: 600, MaxOpenNonces: 1 << 20, FeeBase: 1, MaxHoldSeconds: 3600, MaxExpiries: 10, MaxFeeMultiplier: 1000, BondSeconds: 1}
 	n.doc, err = genesis.New("one", time.Now().Add(-time.Second), append(extra, v), ledger.GenesisState{
 		Parameters: p.Genesis("EUR", fees.Address()),
 		Assets:     []ledger.GenesisAsset{{Code: "EUR", Issuer: n.bank, Scale: 2, MaxSupply: "1000000"}},
@@ -93,6 +94,18 @@ func (n *net1) pay(t *testing.T, sequence uint64) []byte {
 		t.Fatal(err)
 	}
 	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}}, nil)
+}
+
+// height returns the height that the node's blocks have, while it does not run.
+func (n *net1) height(t *testing.T) int64 {
+	t.Helper()
+	databases := cometdb.Provider(n.home.Data(), cometdb.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer databases.Close()
+	blocks, _, err := openComet(databases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocks.Height()
 }
 
 // running is a node that runs in this process.
@@ -281,9 +294,17 @@ func TestRun(t *testing.T) {
 		if err := os.WriteFile(n.home.SignState(), []byte(`{"height":"0","round":0,"step":0}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r := n.start(t)
-		if err := r.end(); err == nil || !strings.Contains(err.Error(), "another node signs with the key") {
-			t.Fatalf("signs with a sign state from a backup: %v", err)
+		refuses(t, n, "pacioli validator reset-sign-state")
+		// As that command does it, where no chain has to be waited for: the key signs nothing at or below the height.
+		height := n.height(t)
+		if err := n.home.ResetSignState(func() (int64, error) { return height + 3, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if pv, err := n.home.loadValidator(); err != nil || pv.LastSignState.Height != height+3 || pv.LastSignState.Step != 3 {
+			t.Fatalf("the sign state is %+v, %v", pv, err)
+		}
+		if err := n.home.ResetSignState(func() (int64, error) { return height + 2, nil }); err == nil || !strings.Contains(err.Error(), "never goes back") {
+			t.Fatalf("a lower height: %v", err)
 		}
 		if err := os.WriteFile(n.home.SignState(), text, 0o600); err != nil {
 			t.Fatal(err)

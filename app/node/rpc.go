@@ -14,6 +14,7 @@ import (
 
 	rpcserver "github.com/cometbft/cometbft/rpc/jsonrpc/server"
 
+	"github.com/pacioli-ledger/pacioli/app/mempool"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -21,6 +22,7 @@ import (
 // server is the one port of a node: CometBFT's RPC as it is, and beside it
 //
 //	POST /v1/transactions   submit the raw bytes of a transaction
+//	GET  /v1/snapshots      the snapshots that others may fetch: see snapshot.Path
 //	GET  /livez             the process runs
 //	GET  /readyz            the node advances: 200, or 503 with reasons
 //	GET  /startupz          the node has started: 200 once a block is committed
@@ -47,6 +49,7 @@ func (n *Node) serve() (*server, error) {
 	mux.HandleFunc("/websocket", sockets.WebsocketHandler)
 	rpcserver.RegisterRPCFuncs(mux, routes, logger)
 	mux.HandleFunc("POST /v1/transactions", n.submit)
+	n.snapshotPages(mux)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, n.Health(healthLive)) })
 	for path, kind := range map[string]int{"GET /readyz": healthReady, "GET /startupz": healthStartup} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -74,7 +77,7 @@ func (n *Node) serve() (*server, error) {
 	go func() {
 		defer close(s.closed)
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			n.fail(fmt.Errorf("serving RPC on %s: %w", s.address, err))
+			n.fail(stop("rpc_failed", "serving RPC on %s: %w", s.address, err))
 		}
 	}()
 	return s, nil
@@ -157,6 +160,10 @@ func (n *Node) submit(w http.ResponseWriter, r *http.Request) {
 			answer(w, http.StatusOK, s)
 			return
 		}
+	}
+	if verdict.Code != ledger.OK && !verdict.Retry && n.comet.ConsensusReactor().WaitSync() {
+		// Its state is an old one: what is wrong by it may be right by the newest.
+		verdict.Code, verdict.Retry, verdict.Message = mempool.Busy, true, fmt.Sprintf("this node is catching up, at height %d: %s", n.app.Last().Height, verdict.Message)
 	}
 	s := Submission{Code: verdict.Code, Name: verdict.Code.String(), Message: verdict.Message, Retry: verdict.Retry}
 	if verdict.ID != (crypto.Hash{}) {

@@ -21,6 +21,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	cmtcrypto "github.com/cometbft/cometbft/crypto"
 	"github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/crypto/mldsa65"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	cmtversion "github.com/cometbft/cometbft/proto/tendermint/version"
@@ -87,7 +88,10 @@ func Signer(name string) *client.Keys {
 	return k
 }
 
-// Doc is a genesis document for four validators, with the asset PAC of 6 decimals, issued by "bank", which pays the fees,
+// Operator makes the signer of the account that operates a validator. It has nothing.
+func Operator(i int) *client.Keys { return Signer(fmt.Sprintf("operator %d", i)) }
+
+// Doc is a genesis document for four validators with operators, with the asset PAC of 6 decimals, issued by "bank", which pays the fees,
 // and 1,000 PAC for each of the accounts.
 func Doc(chainID string, start time.Time, accounts ...crypto.Address) (*types.GenesisDoc, []cmtcrypto.PrivKey) {
 	bank := Signer("bank").Address()
@@ -100,16 +104,19 @@ func Doc(chainID string, start time.Time, accounts ...crypto.Address) (*types.Ge
 	for _, a := range accounts {
 		state.Accounts = append(state.Accounts, ledger.GenesisAccount{Address: a, Balances: []ledger.GenesisBalance{{Asset: "PAC", Amount: "1000"}}})
 	}
-	text, err := json.Marshal(state)
-	if err != nil {
-		panic(err)
-	}
-	doc := &types.GenesisDoc{ChainID: chainID, GenesisTime: start, InitialHeight: 1, AppState: text}
+	params := types.DefaultConsensusParams()
+	params.Validator.PubKeyTypes = []string{ed25519.KeyType, mldsa65.KeyType} // a vote can bring in either
+	doc := &types.GenesisDoc{ChainID: chainID, GenesisTime: start, InitialHeight: 1, ConsensusParams: params}
 	var keys []cmtcrypto.PrivKey
 	for i := range 4 {
 		k := ed25519.GenPrivKeyFromSecret(fmt.Appendf(nil, "validator %d", i))
 		keys = append(keys, k)
+		state.Validators = append(state.Validators, ledger.GenesisValidator{PubKey: k.PubKey().Bytes(), Operator: Operator(i).Address(), Name: fmt.Sprintf("validator-%d", i)})
 		doc.Validators = append(doc.Validators, types.GenesisValidator{PubKey: k.PubKey(), Power: 1})
+	}
+	var err error
+	if doc.AppState, err = json.Marshal(state); err != nil {
+		panic(err)
 	}
 	if err := doc.ValidateAndComplete(); err != nil {
 		panic(err)
@@ -312,7 +319,7 @@ func (c *Chain) Block() {
 		}
 		b.results = append(b.results, proof.Result{Code: uint32(receipt.Code), Data: receipt.Encode()})
 	}
-	outcome, err := executing.End(nil)
+	outcome, err := executing.End(nil, nil)
 	release()
 	if err != nil {
 		panic(err)

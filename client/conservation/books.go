@@ -145,6 +145,9 @@ var (
 	kindNetwork    = ledger.NetworkRow()[0]
 	kindFeeRate    = ledger.FeeRateRow()[0]
 	kindValidators = ledger.ValidatorsRow()[0]
+	kindMissed     = ledger.MissedRow(ledger.ConsensusAddress{})[0]
+	kindProposal   = ledger.ProposalRow(crypto.Hash{})[0]
+	kindProposals  = ledger.ProposalsRow()[0]
 )
 
 // keyLengths has the kinds that this program knows. A row of another one may be money that it would leave out.
@@ -153,6 +156,7 @@ var keyLengths = map[byte]int{
 	kindAsset: len(ledger.AssetRow(ledger.AssetID{})), kindCode: len(ledger.CodeRow("")),
 	kindHoldings: len(ledger.HoldingsRow(crypto.Address{})), kindHold: len(ledger.HoldRow(crypto.Hash{})),
 	kindGrant: len(ledger.GrantRow(ledger.GrantKey{})), kindParameters: 1, kindNetwork: 1, kindFeeRate: 1, kindValidators: 1,
+	kindMissed: len(ledger.MissedRow(ledger.ConsensusAddress{})), kindProposal: len(ledger.ProposalRow(crypto.Hash{})), kindProposals: 1,
 	0x50: 9, 0x51: 1, // open nonces
 	0x70: 9, 0x71: 13, 0x72: 1, // the queue of holds, which says nothing that the holds do not
 }

@@ -199,12 +199,7 @@ func (p *page) policy(below int, encoded []byte) {
 	p.line(below, "to pay", "signatures of weight %d", policy.Threshold)
 	p.line(below, "to change it", "signatures of weight %d", policy.ForChange())
 	for i, k := range policy.Keys {
-		public := hex.EncodeToString(k.Public)
-		if len(k.Public) > 100 { // post-quantum keys have thousands of digits, which nobody compares
-			sum := sha256.Sum256(k.Public)
-			public = "SHA-256 " + hex.EncodeToString(sum[:])
-		}
-		p.line(below, fmt.Sprintf("key %d", i), "weight %d, %s %s", k.Weight, k.Scheme, public)
+		p.line(below, fmt.Sprintf("key %d", i), "weight %d, %s %s", k.Weight, k.Scheme, digits(k.Public))
 	}
 	if r := policy.Recovery; r != nil {
 		p.line(below, "recovery", "%s can put another policy in force, %s after it has announced it", p.address(r.Account), duration(r.DelaySeconds))
@@ -496,9 +491,93 @@ func (p *page) operation(i int, op ledger.Operation) {
 		p.proofs(o.Proofs)
 		p.line(1, "grants", "every grant that the account has given ends")
 		p.irrevocable("keys that are not listed have no say any more, and what they signed is dead")
+	case *ledger.Bond:
+		p.line(1, "amount", "%s of %s, held for who collects the fees", p.fee(o.Amount), p.address(by))
+		p.line(1, "it answers for", "the validator that the account operates, or will operate")
+		p.irrevocable("the whole is lost when the validator equivocates; it can be released only some time after the validator has left")
+	case *ledger.ReleaseBond:
+		p.line(1, "amount", "the whole bond of %s returns", p.address(by))
+	case *ledger.Propose:
+		p.line(1, "until", "%s", instant(o.Expires))
+		p.change(o.Change)
+		p.line(1, "approved by", "the signer, and takes effect at once when more than two thirds of the power have approved")
+	case *ledger.Approve:
+		p.line(1, "proposal", "%s", o.Proposal)
+		if o.Withdraw {
+			p.line(1, "approval", "is taken back")
+		} else {
+			p.line(1, "approval", "is given; the proposal takes effect at once when more than two thirds of the power have approved")
+		}
+	case *ledger.Reactivate:
+		p.line(1, "validator", "that of %s, which has missed blocks, gets its power back", p.address(by))
 	default:
 		p.fail("operation %d is of kind %d, which this program does not know", i, op.Kind())
 	}
+}
+
+// change renders what a proposal would change.
+func (p *page) change(change ledger.Change) {
+	p.line(1, "proposes", "%s", strings.ReplaceAll(change.Kind().String(), "_", " "))
+	key := func(scheme crypto.Scheme, public, proof []byte) {
+		p.line(2, "consensus key", "%s %s", scheme, digits(public))
+		p.line(2, "consensus address", "%X", ledger.Validator{PublicKey: public}.Address())
+		p.line(2, "proof of possession by that key", "SHA-256 %x", sha256.Sum256(proof))
+	}
+	switch o := change.(type) {
+	case *ledger.AddValidator:
+		p.line(2, "operator", "%s", p.address(o.Operator))
+		p.line(2, "name", `"%s"`, Escape(o.Name))
+		p.line(2, "power", "%d", o.Power)
+		key(o.Scheme, o.PublicKey, o.Proof)
+	case *ledger.RemoveValidator:
+		p.line(2, "consensus address", "%X", o.Validator)
+	case *ledger.SetPower:
+		p.line(2, "consensus address", "%X", o.Validator)
+		p.line(2, "power", "%d", o.Power)
+	case *ledger.RotateKey:
+		p.line(2, "of the validator with the consensus address", "%X", o.Validator)
+		p.line(2, "operator", "%s", p.address(o.Operator))
+		key(o.Scheme, o.PublicKey, o.Proof)
+	case *ledger.SetParameters:
+		p.line(2, "in the place of the parameters with SHA-256", "%s", o.Before)
+		p.parameters(o.Parameters)
+	default:
+		p.fail("a change of kind %d, which this program does not know", change.Kind())
+	}
+}
+
+// parameters shows all of them, with the names that a genesis file has for them.
+func (p *page) parameters(v ledger.Parameters) {
+	p.line(2, "fee_asset", "%x", v.FeeAsset)
+	p.line(2, "fee_collector", "%s", p.address(v.FeeCollector))
+	for _, n := range []struct {
+		name  string
+		value uint64
+	}{
+		{"max_tx_bytes", uint64(v.MaxTxBytes)}, {"replay_window_seconds", uint64(v.ReplayWindowSeconds)}, {"max_open_nonces", v.MaxOpenNonces},
+		{"fee_base", v.FeeBase}, {"fee_per_byte", v.FeePerByte}, {"fee_per_operation", v.FeePerOperation}, {"fee_per_signature", v.FeePerSignature},
+		{"deposit_account", v.DepositAccount}, {"deposit_line", v.DepositLine}, {"deposit_hold", v.DepositHold}, {"deposit_grant", v.DepositGrant},
+		{"max_hold_seconds", uint64(v.MaxHoldSeconds)}, {"max_expiries", uint64(v.MaxExpiries)}, {"fee_target_weight", v.FeeTargetWeight},
+		{"max_fee_multiplier", uint64(v.MaxFeeMultiplier)}, {"bond", v.Bond}, {"bond_seconds", uint64(v.BondSeconds)},
+		{"missed_window", uint64(v.MissedWindow)}, {"max_missed", uint64(v.MaxMissed)},
+	} {
+		p.line(2, n.name, "%d", n.value)
+	}
+	if len(v.AssetCreators) == 0 {
+		p.line(2, "asset_creators", "everybody")
+	}
+	for _, a := range v.AssetCreators {
+		p.line(2, "one of the asset_creators", "%s", p.address(a))
+	}
+}
+
+// digits shows a public key; post-quantum keys have thousands of digits, which nobody compares.
+func digits(public []byte) string {
+	if len(public) > 100 {
+		sum := sha256.Sum256(public)
+		return "SHA-256 " + hex.EncodeToString(sum[:])
+	}
+	return hex.EncodeToString(public)
 }
 
 // Escape makes text visible, and harmless to the reader of a line: what has no shape of its own, or changes the shape of its

@@ -95,6 +95,83 @@ func (w world) operations() []ledger.Operation {
 		&ledger.StartRecovery{Account: carol, PolicyHash: crypto.Hash{8}},
 		&ledger.CancelRecovery{Account: carol},
 		&ledger.FinishRecovery{Account: carol, Policy: w.shared.Encode(), Proofs: proofs},
+		&ledger.Bond{Amount: ledger.Units(1_000_000_000)},
+		&ledger.ReleaseBond{},
+		&ledger.Propose{Expires: 1_900_000_000, Change: w.changes()[0]},
+		&ledger.Approve{Proposal: crypto.Hash{9}},
+		&ledger.Reactivate{},
+	}
+}
+
+// changes has one change of each kind, every field of which is set.
+func (w world) changes() []ledger.Change {
+	p := ledger.DefaultParameters()
+	p.FeeAsset, p.FeeCollector, p.AssetCreators, p.Bond = w.eur, w.dora.Address(), []crypto.Address{{1}, {2}}, 5
+	return []ledger.Change{
+		&ledger.AddValidator{Operator: w.carol.Address(), Scheme: crypto.MLDSA65, PublicKey: bytes.Repeat([]byte{7}, 1952), Power: 10, Name: "Blank \u202eäöü", Proof: []byte{1}},
+		&ledger.RemoveValidator{Validator: ledger.ConsensusAddress{1, 2}},
+		&ledger.SetPower{Validator: ledger.ConsensusAddress{1, 3}, Power: 20},
+		&ledger.RotateKey{Validator: ledger.ConsensusAddress{1, 4}, Operator: w.bob.Address(), Scheme: crypto.Ed25519, PublicKey: bytes.Repeat([]byte{8}, 32), Proof: []byte{2}},
+		&ledger.SetParameters{Before: crypto.Hash{10}, Parameters: p},
+	}
+}
+
+// The same for every kind of change that can be proposed, and every parameter.
+func TestEveryChange(t *testing.T) {
+	w := newWorld(t)
+	said := func(c ledger.Change) string {
+		t.Helper()
+		return apart(t, w.body(&ledger.Propose{Expires: 1_900_000_000, Change: c}), w.context)
+	}
+	changes := w.changes()
+	for k := ledger.ChangeKind(1); k.String() != "unknown"; k++ {
+		if int(k) > len(changes) || changes[k-1].Kind() != k {
+			t.Fatalf("the change %s is not in the table of this test", k)
+		}
+	}
+	var vary func(name string, at reflect.Value, change ledger.Change, before string)
+	vary = func(name string, at reflect.Value, change ledger.Change, before string) {
+		switch x := at.Addr().Interface().(type) {
+		case *ledger.Parameters:
+			for f := range at.NumField() {
+				again := w.changes()[change.Kind()-1]
+				v := reflect.ValueOf(again).Elem().FieldByName("Parameters").Field(f)
+				vary(name+"."+at.Type().Field(f).Name, v, again, before)
+			}
+			return
+		case *crypto.Scheme: // and with it the key
+			add, ok := change.(*ledger.AddValidator)
+			if ok {
+				add.Scheme, add.PublicKey = crypto.Ed25519, add.PublicKey[:32]
+			} else {
+				*x, change.(*ledger.RotateKey).PublicKey = crypto.MLDSA65, make([]byte, 1952)
+			}
+		case *uint32:
+			*x++
+		case *uint64:
+			*x++
+		case *string:
+			*x += "x"
+		case *[]byte:
+			(*x)[0] ^= 1
+		case *[]crypto.Address:
+			*x = (*x)[:1]
+		default:
+			at.Index(0).SetUint(at.Index(0).Uint() ^ 1) // an address, a hash, an asset
+		}
+		if at.IsZero() {
+			t.Errorf("%s is not set in the table of this test", name)
+		}
+		if after := said(change); after == before {
+			t.Errorf("%s is changed and the text stays:\n%s", name, after)
+		}
+	}
+	for i, c := range changes {
+		fields := reflect.TypeOf(c).Elem()
+		for f := range fields.NumField() {
+			again := w.changes()[i]
+			vary(c.Kind().String()+"."+fields.Field(f).Name, reflect.ValueOf(again).Elem().Field(f), again, said(c))
+		}
 	}
 }
 
@@ -210,6 +287,8 @@ func TestEveryField(t *testing.T) {
 					}
 				case *[][]byte:
 					(*x)[2] = []byte{4}
+				case *ledger.Change: // see TestEveryChange for its own fields
+					*x = w.changes()[1]
 				default:
 					t.Fatalf("%s has a type that this test cannot change", name)
 				}
@@ -315,6 +394,9 @@ func TestGolden(t *testing.T) {
 		"unknown":   {w.body(operations[0], operations[6], operations[13]), unknown},
 		"sponsored": {w.body(operations[9]), sponsored},
 		"exchange":  {exchange, w.context},
+		"changes": {w.body(&ledger.Propose{Expires: 1_900_000_000, Change: w.changes()[1]}, &ledger.Propose{Expires: 1_900_000_000, Change: w.changes()[2]},
+			&ledger.Propose{Expires: 1_900_000_000, Change: w.changes()[3]}, &ledger.Propose{Expires: 1_900_000_000, Change: w.changes()[4]},
+			&ledger.Approve{Proposal: crypto.Hash{9}, Withdraw: true}), unknown},
 	} {
 		said := text(t, c.body, c.context)
 		print, err := render.Fingerprint(c.body.Encode(), c.context)

@@ -42,6 +42,10 @@ type operationDetail struct {
 	Until        string          `json:"until,omitempty"`
 	RevokeGrants bool            `json:"revoke_grants,omitempty"`
 
+	Proposal string        `json:"proposal,omitempty"`
+	Withdraw bool          `json:"withdraw,omitempty"`
+	Change   *changeDetail `json:"change,omitempty"` // that is proposed
+
 	sentence   string // without who does it
 	everything bool   // a transfer of all that is available
 	issues     bool   // it is the asset's issuer that pays
@@ -272,5 +276,21 @@ func (o *operationView) detail(op ledger.Operation, names map[crypto.Address]str
 			o.PolicyHash, o.Policy, o.Threshold, o.guardView = p.Hash().String(), keyViews(p), p.Threshold, newGuardView(p)
 		}
 		o.sentence = "finishes the recovery of " + who(op.Account) + " with policy " + o.PolicyHash
+	case *ledger.Bond:
+		unit = "base units of the fee asset"
+		if feeAsset != nil {
+			unit, scale, known, o.Asset = feeAsset.Code, feeAsset.Scale, true, feeAsset.Code
+		}
+		o.sentence = "bonds " + amount(op.Amount) + " for its validator"
+	case *ledger.ReleaseBond:
+		o.sentence = "takes its bond back"
+	case *ledger.Propose:
+		o.Expires, o.Change = rfc3339(op.Expires), newChangeDetail(op.Change)
+		o.sentence = "proposes, until " + o.Expires + ", to " + o.Change.sentence(names)
+	case *ledger.Approve:
+		o.Proposal, o.Withdraw = op.Proposal.String(), op.Withdraw
+		o.sentence = map[bool]string{false: "approves proposal ", true: "withdraws its approval of proposal "}[op.Withdraw] + o.Proposal
+	case *ledger.Reactivate:
+		o.sentence = "takes back the power that its validator has lost by missing blocks"
 	}
 }

@@ -173,6 +173,19 @@ func TestScripts(t *testing.T) {
 				row := chain.Rows()[string(ledger.LineRow(ledger.LineKey{Account: alice.Address, Asset: id}))]
 				chain.Write(ledger.Write{Key: ledger.LineRow(ledger.LineKey{Account: crypto.Address{7}, Asset: id}), Value: []byte(row)})
 			},
+			// await COMMAND...: it is repeated until it succeeds.
+			"await": func(ts *testscript.TestScript, _ bool, args []string) {
+				for began := time.Now(); ts.Exec(args[0], args[1:]...) != nil; time.Sleep(100 * time.Millisecond) {
+					if time.Since(began) > time.Minute {
+						ts.Fatalf("%v does not succeed", args)
+					}
+				}
+			},
+			// damage FILE: its last line loses its last character but the line's end.
+			"damage": func(ts *testscript.TestScript, _ bool, args []string) {
+				text := strings.TrimSuffix(ts.ReadFile(args[0]), "\n")
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text[:len(text)-1]+"\n"), 0o600))
+			},
 			"sleep": func(_ *testscript.TestScript, _ bool, args []string) {
 				d, _ := time.ParseDuration(args[0])
 				time.Sleep(d)

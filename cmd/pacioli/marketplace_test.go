@@ -12,6 +12,7 @@ func TestMarketplace(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a network")
 	}
+	t.Parallel()
 	text := blocks(t, filepath.Join("..", "..", "examples", "marketplace", "README.md"), "# A marketplace\n", "", 12)
 	const folder = "/tmp/pacioli-market"
 	dir := filepath.Join(t.TempDir(), "market")

@@ -37,6 +37,7 @@ func TestNetworks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs networks")
 	}
+	t.Parallel()
 	path := filepath.Join(build(t), "pacioli")
 	for name, test := range map[string]func(program){"foreground": upInForeground, "seven": sevenValidators, "refusals": refusals} {
 		t.Run(name, func(t *testing.T) { test(program{t, path, filepath.Join(t.TempDir(), "network")}) })

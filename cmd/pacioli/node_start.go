@@ -18,8 +18,9 @@ func (c *cli) startCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run the node of this home until it is told to stop",
-		Long: `Run the node of this home until SIGTERM or Ctrl-C, which end it cleanly with exit code 0. A node that cannot go on
-(its consensus has stopped, its disk fails) ends with exit code 1 and says why. Logs go to standard error.
+		Long: `Run the node of this home until SIGTERM or Ctrl-C, which end it cleanly with exit code 0. A node that does not start ends
+with exit code 1, one that cannot go on with: 10 its consensus has stopped, 11 a database has failed, 12 its disk is nearly
+full, 13 its clock is off, 14 its key signs elsewhere, 15 it cannot serve. It says why. Logs go to standard error.
 
 Every setting of pacioli.toml is a flag and an environment variable here.`,
 		Example: `  pacioli start --home /srv/pacioli

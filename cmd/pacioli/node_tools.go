@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +38,23 @@ nodes. The exit code is 1 when no node answers or the network stands still.`,
 			if err != nil {
 				return hinted(err, "is a node running? --node names others")
 			}
-			if err := c.print(s, func(w io.Writer) { printStatus(w, s) }); err != nil {
+			// Of the disk only the node knows that runs on this home, if one does.
+			var disk *node.Disk
+			if d, err := node.Ask[node.Disk](ctx, node.Home(c.home), "/disk", struct{}{}); err == nil {
+				disk = &d
+			} else if !errors.Is(err, node.ErrNotRunning) {
+				c.say("the node of %s does not say how its disk is: %s", c.home, err)
+			}
+			result := struct {
+				*client.Status
+				Disk *node.Disk `json:"disk,omitempty"`
+			}{s, disk}
+			if err := c.print(result, func(w io.Writer) {
+				printStatus(w, s)
+				if disk != nil {
+					printDisk(w, *disk)
+				}
+			}); err != nil {
 				return err
 			}
 			if s.Stalled {
@@ -61,8 +79,11 @@ func printStatus(w io.Writer, s *client.Status) {
 	fmt.Fprintf(w, "\nVALIDATOR\tKEY\tPOWER\tLAST SIGNED\t\n")
 	for _, v := range s.Validators {
 		state := ""
-		if !v.Online {
+		switch {
+		case !v.Online:
 			state = "offline"
+		case v.Late > 0:
+			state = fmt.Sprintf("late: missing from %d of the last 20 blocks", v.Late)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", v.Address, v.KeyType, v.Power, v.LastSigned, state)
 	}
@@ -76,6 +97,27 @@ func printStatus(w io.Writer, s *client.Status) {
 		default:
 			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t\n", n.URL, n.Moniker, n.Height, n.Peers)
 		}
+	}
+}
+
+// printDisk shows the disk of the node that runs on this home.
+func printDisk(w io.Writer, d node.Disk) {
+	size := func(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }
+	fmt.Fprintf(w, "\nDISK\tused %s\tfree %s\n", size(d.Used), size(d.Free))
+	for _, part := range slices.Sorted(maps.Keys(d.Parts)) {
+		fmt.Fprintf(w, "%s\t%s\n", strings.ReplaceAll(part, "_", " "), size(d.Parts[part]))
+	}
+	fmt.Fprintf(w, "kept\tblocks from %d, states from %d\tretention: %s\n", d.FirstHeight, d.FirstState, d.Retention)
+	if d.RetentionFrees > 0 {
+		fmt.Fprintf(w, "to be freed\t%s\tby retention, up to height %d\n", size(d.RetentionFrees), d.RetentionWants)
+	}
+	switch {
+	case d.GrowthPerDay == nil:
+		fmt.Fprintf(w, "growth\tnot known before a quarter of an hour\n")
+	case d.DaysUntilFull == nil:
+		fmt.Fprintf(w, "growth\t%s a day\tit does not fill up\n", size(*d.GrowthPerDay))
+	default:
+		fmt.Fprintf(w, "growth\t%s a day\tfull in %.0f days\n", size(*d.GrowthPerDay), *d.DaysUntilFull)
 	}
 }
 
@@ -124,28 +166,43 @@ the rules of the ledger over all of them: balances, overdrafts, policies, nonces
 }
 
 func (c *cli) rollbackCommand() *cobra.Command {
-	var hard bool
+	request := node.RollbackRequest{Blocks: 1}
 	cmd := &cobra.Command{
 		Use:   "rollback",
-		Short: "Take a stopped node back by one block, application and CometBFT together",
-		Long: `Take a stopped node back by one block, application and CometBFT together, for a node that has computed a wrong state. The
-next start executes the block again; with --hard it is removed and fetched from the peers. What the validator's key has
-signed stays signed.`,
-		Example: `  pacioli rollback --home /srv/pacioli`,
-		Args:    args(),
+		Short: "Take a stopped node back by one block or more, application and CometBFT together",
+		Long: `Take a stopped node back by one block or more, application and CometBFT together, for a node that has computed a wrong state.
+The next start executes the block above that height again; with --hard it is removed and fetched from the peers, as all
+blocks above it are. What the validator's key has signed stays signed.
+
+It reaches back as far as both sides keep what they need, at most 1,000 blocks. A command that was interrupted is given
+again, or undone by a start of the node.`,
+		Example: `  pacioli rollback --home /srv/pacioli
+  pacioli rollback --home /srv/pacioli --to 4711
+  pacioli rollback --home /srv/pacioli --blocks 5 --hard`,
+		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("to") && cmd.Flags().Changed("blocks") {
+				return usage("--to and --blocks: want one of them")
+			}
+			if request.Blocks == 0 || cmd.Flags().Changed("to") && request.To == 0 {
+				return usage("want --blocks of at least 1, or --to with a height of at least 1")
+			}
 			h, config, log, err := c.offline(cmd)
 			if err != nil {
 				return err
 			}
-			rolled, err := h.Rollback(config, log, hard)
+			rolled, err := h.Rollback(config, log, request)
 			if err != nil {
 				return err
 			}
-			return c.print(rolled, func(w io.Writer) { fmt.Fprintf(w, "rolled back from height %d to %d\n", rolled.From, rolled.To) })
+			return c.print(rolled, func(w io.Writer) {
+				fmt.Fprintf(w, "rolled back from height %d to %d, removed %d blocks\n", rolled.From, rolled.To, rolled.Removed)
+			})
 		},
 	}
-	cmd.Flags().BoolVar(&hard, "hard", false, "remove the block too")
+	cmd.Flags().Uint64Var(&request.To, "to", 0, "height to go back to")
+	cmd.Flags().Uint64Var(&request.Blocks, "blocks", 1, "blocks to go back by")
+	cmd.Flags().BoolVar(&request.Hard, "hard", false, "remove the block above that height too")
 	return cmd
 }
 
@@ -183,17 +240,33 @@ func (c *cli) showNodeIDCommand() *cobra.Command {
 }
 
 func (c *cli) showValidatorCommand() *cobra.Command {
-	return &cobra.Command{
+	var operator string
+	cmd := &cobra.Command{
 		Use: "show-validator", Short: "Print this node's validator key, for others' genesis", Args: args(),
-		Example: `  pacioli show-validator --output json > bank-one.json`,
+		Long: `Print this node's validator key, for the genesis file of a network that is about to begin. --operator names the account that will act
+for the validator: its keys need not be in this home. For a network that runs: pacioli validator join.
+
+JSON: address, key_type, public_key, genesis, operator, name.`,
+		Example: `  pacioli show-validator --operator pac1p... --output json > bank-one.json`,
 		RunE: func(*cobra.Command, []string) error {
-			v, err := node.Home(c.home).Validator()
+			h := node.Home(c.home)
+			v, err := h.Validator()
 			if err != nil {
 				return err
 			}
-			return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v.Genesis) })
+			shown := shownValidator{Validator: v}
+			if operator != "" {
+				by, err := c.account("--operator", operator)
+				if err != nil {
+					return err
+				}
+				shown.Operator, shown.Name = &by, nameOf(h, "")
+			}
+			return c.print(shown, func(w io.Writer) { fmt.Fprintln(w, v.Genesis) })
 		},
 	}
+	cmd.Flags().StringVar(&operator, "operator", "", "key or address of the account that acts for the validator")
+	return cmd
 }
 
 // healthCommand is what a container's health check and a script ask.

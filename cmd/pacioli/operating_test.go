@@ -23,6 +23,7 @@ func TestOperating(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a network")
 	}
+	t.Parallel()
 	text := blocks(t, filepath.Join("..", "..", "docs", "OPERATING.md"), "\n## Begin a network", "", 15)
 	dir, bin := t.TempDir(), build(t)
 	if err := os.WriteFile(filepath.Join(bin, "curl"), []byte(curl), 0o700); err != nil {
@@ -41,7 +42,8 @@ trap 'code=$?; set +e; kill -KILL $(jobs -p) 2>&-; test $code = 0 || tail -n 5 $
 `
 	out := shell(t, head+text, 3*time.Minute)
 	for _, want := range []string{"ml_dsa_65", "may still fail", "pays 10.000000 PAC", "cometbft_consensus_validators", `"ok":true`, `"may_fail": `,
-		"findings      0", "rolled back from height", "exit code 4", "with 6 of 6 pages", `"proposer_address"`} {
+		"findings      0", "rolled back from height", "exit code 4", "retention: heights 100000", "/backups/clearing-1-0", "/state.jsonl", "with 6 of 6 pages", `"proposer_address"`,
+		"then              5 validators, power 50, quorum 34: 1 may fail", "decided: the change takes effect", "pacioli validator reset-sign-state", "nothing up to height"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the runbook's commands do not show %q", want)
 		}
@@ -58,7 +60,7 @@ trap 'code=$?; set +e; kill -KILL $(jobs -p) 2>&-; test $code = 0 || tail -n 5 $
 func freePorts(t *testing.T, text string) string {
 	t.Helper()
 	var pairs []string
-	for org := range 5 {
+	for org := range 6 {
 		for port := 26656 + 10*org; port < 26659+10*org; port++ {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

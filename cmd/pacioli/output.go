@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/pacioli-ledger/pacioli/app/node"
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/client/light"
 	"github.com/pacioli-ledger/pacioli/crypto"
@@ -68,6 +69,9 @@ func describe(err error) problem {
 	} else if u, ok := errors.AsType[*client.Unknown](err); ok {
 		p.code, p.id = int(client.Uncertain), u.ID.String()
 		hint("unknown", "ask before doing it again: pacioli tx show "+u.ID.String())
+	} else if s, ok := errors.AsType[*node.Stop](err); ok {
+		p.code = s.Code
+		hint(s.Name, s.Hint)
 	} else if _, ok := errors.AsType[*light.Divergence](err); ok {
 		hint("divergence", "")
 	}

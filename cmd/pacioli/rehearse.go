@@ -26,6 +26,8 @@ type resultView struct {
 	AmountBase string `json:"amount_base,omitempty"`
 	AssetID    string `json:"asset_id,omitempty"` // created
 	Hold       string `json:"hold,omitempty"`     // created
+	Proposal   string `json:"proposal,omitempty"` // made
+	Executed   bool   `json:"executed,omitempty"` // the vote was decided by it, and the change has taken effect
 
 	// Of a hold that was posted or voided, where it is known.
 	From     *crypto.Address `json:"from,omitempty"` // whose money it was
@@ -50,6 +52,10 @@ func (c *cli) results(ctx context.Context, b books, body ledger.Body, receipt le
 		if r.Hold != (crypto.Hash{}) {
 			v.Hold = r.Hold.String()
 		}
+		if r.Proposal != (crypto.Hash{}) {
+			v.Proposal = r.Proposal.String()
+		}
+		v.Executed = r.Executed
 		if !r.Amount.IsZero() {
 			v.AmountBase = r.Amount.String()
 			if m, ok := c.movementOf(ctx, b, op); ok && b != nil {
@@ -105,6 +111,12 @@ func (c *cli) movementOf(ctx context.Context, b books, op ledger.Operation) (m m
 		return movement{asset: o.Asset}, true
 	case *ledger.Clawback:
 		return movement{asset: o.Asset}, true
+	case *ledger.Bond, *ledger.ReleaseBond:
+		if b == nil {
+			return m, false
+		}
+		p, err := b.parameters(ctx)
+		return movement{asset: p.FeeAsset}, err == nil
 	case *ledger.PostHold:
 		hold = o.Hold
 	case *ledger.VoidHold:
@@ -137,7 +149,7 @@ func (c *cli) movementOf(ctx context.Context, b books, op ledger.Operation) (m m
 func resultLines(w io.Writer, views []resultView, operations []operationView) {
 	for i, v := range views {
 		var parts []string
-		if i < len(operations) && v.Hold == "" && (v.Amount == operations[i].Amount && v.AmountBase == operations[i].AmountBase) {
+		if i < len(operations) && v.Hold == "" && v.Proposal == "" && !v.Executed && (v.Amount == operations[i].Amount && v.AmountBase == operations[i].AmountBase) {
 			continue
 		}
 		if v.Amount != "" {
@@ -157,6 +169,12 @@ func resultLines(w io.Writer, views []resultView, operations []operationView) {
 		}
 		if v.Hold != "" {
 			parts = append(parts, "hold "+v.Hold)
+		}
+		if v.Proposal != "" {
+			parts = append(parts, "proposal "+v.Proposal)
+		}
+		if v.Executed {
+			parts = append(parts, "decided: the change takes effect")
 		}
 		if v.AssetID != "" {
 			parts = append(parts, "asset id "+v.AssetID)
@@ -192,6 +210,7 @@ type simulationResult struct {
 	Signers    []signerView    `json:"signers"`
 	Operations []operationView `json:"operations"`
 	Results    []resultView    `json:"results,omitempty"`
+	Change     *changeEffect   `json:"change,omitempty"` // of a proposal or an approval: what it does to the validators
 	Balances   []afterView     `json:"balances_after"`
 	Height     uint64          `json:"height"` // of the block that it was tried in
 	Time       string          `json:"time"`   // of that block
@@ -212,6 +231,9 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
 			r.Fee, r.Deposit, r.FeeAsset = s.Receipt.Fee.Format(a.Scale), s.Receipt.Deposit.Format(a.Scale), a.Code
 		}
+	}
+	if r.Change, err = c.effectOf(ctx, b, d.Body()); err != nil {
+		return err
 	}
 	names := c.names()
 	last := map[ledger.LineKey]ledger.Entry{}
@@ -270,6 +292,7 @@ func (r simulationResult) text(w io.Writer) {
 		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
 	}
 	resultLines(w, r.Results, r.Operations)
+	r.Change.text(w, names)
 	unit := r.FeeAsset
 	if unit == "" {
 		unit = "base units"

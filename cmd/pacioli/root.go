@@ -74,7 +74,7 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 	root.AddCommand(c.keysCommand(), c.accountCommand(), c.assetCommand(), c.payCommand(), c.payBatchCommand(), c.exchangeCommand(), c.holdCommand(), c.escrowCommand(), c.scheduleCommand(), c.lockCommand(),
 		c.grantCommand(), c.pullCommand(), c.lineCommand(), c.feesCommand(), c.balanceCommand(), c.statementCommand(), c.auditCommand(), c.txCommand(), c.explainCommand(), c.versionCommand(),
 		c.upCommand(), c.downCommand(), c.initCommand(), c.startCommand(), c.configCommand(), c.statusCommand(), c.healthCommand(), c.fsckCommand(),
-		c.rollbackCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand())
+		c.validatorCommand(), c.proposalCommand(), c.paramsCommand(), c.rollbackCommand(), c.backupCommand(), c.exportCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand(), c.snapshotCommand(), c.testnetCommand(), c.wipeCommand())
 	c.complete(root)
 	return root
 }
@@ -95,7 +95,7 @@ func (c *cli) complete(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		c.complete(sub)
 	}
-	for _, flag := range []string{"from", "to", "key", "with", "by", "arbiter", "granter", "account", "sponsor", "fee-granter", "recovery", "for"} {
+	for _, flag := range []string{"from", "to", "key", "with", "by", "arbiter", "granter", "account", "sponsor", "fee-granter", "recovery", "for", "operator"} {
 		if cmd.Flags().Lookup(flag) != nil {
 			_ = cmd.RegisterFlagCompletionFunc(flag, keys) // errs only where it is registered already
 		}

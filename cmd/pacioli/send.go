@@ -476,7 +476,7 @@ func (c *cli) sendAgain(ctx context.Context, b provenBooks, earlier *client.Draf
 	found := false
 	if s.noWait {
 		// Once it has failed, a node would only refuse it.
-		if f, found, err = b.Find(ctx, earlier.ID()); err != nil {
+		if f, found, err = b.Find(ctx, earlier.ID()); err != nil && !errors.Is(err, client.ErrPruned) {
 			return false, err
 		}
 	}
@@ -516,7 +516,7 @@ func (c *cli) rehearseAgain(ctx context.Context, b provenBooks, r request, nonce
 	}
 	f, found, err := b.Find(ctx, earlier.ID())
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, client.ErrPruned):
 		return nil, false, err
 	case !found:
 		return nil, false, &problem{err: fmt.Errorf("transaction %s was made for this already, and no node shows its end", earlier.ID()), code: int(client.Uncertain),

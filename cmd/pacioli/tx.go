@@ -71,6 +71,9 @@ JSON: as pacioli pay, and proof: header, data_hash, signed_power, total_power, n
 				} else {
 					f, found, err = b.Find(ctx, id)
 				}
+				if errors.Is(err, client.ErrPruned) {
+					return &problem{err: err, code: int(client.Uncertain), name: "pruned", id: id.String(), hint: "--node names a node that keeps all blocks"}
+				}
 				if err != nil {
 					return err
 				}

@@ -29,24 +29,46 @@ const (
 
 func (c *cli) upCommand() *cobra.Command {
 	var validators int
-	var dir, keyType, chainID string
+	var dir, keyType, chainID, topology string
 	var detach bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run a ledger on this machine: validators as processes, and a funded wallet",
 		Long: `Run a ledger on this machine: validators as separate processes on free loopback ports, and a wallet with the funded key
-alice. A folder that holds a network is gone on with: nodes that do not run are started.
+alice. A folder that holds a network is gone on with: nodes that do not run are started. A topology file says more about a
+new network than the flags: full nodes, sentries, parameters, settings, versions.
 
 Without --detach the network ends with Ctrl-C; its data stays, and the same command goes on with it.`,
 		Example: `  pacioli up
   pacioli up --validators 7 --dir /tmp/seven --detach
-  pacioli down --dir /tmp/seven`,
+  pacioli down --dir /tmp/seven
+  pacioli up --topology testnet/topology.toml --dir /tmp/five`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			created := !testnet.Exists(dir)
+			if topology != "" {
+				for _, flag := range []string{"validators", "validator-key-type", "chain-id"} {
+					if cmd.Flags().Changed(flag) {
+						return usage("--%s says what the topology file says: leave one of them out", flag)
+					}
+				}
+				if !created {
+					return usage("there is a network in %s: leave --topology out to go on with it, or choose another --dir", dir)
+				}
+			}
 			if created {
-				c.say("make a network of %d validators in %s", validators, dir)
-				if _, err := testnet.CreateLocal(dir, testnet.LocalOptions{Validators: validators, KeyType: keyType, ChainID: chainID}); err != nil {
+				o := testnet.LocalOptions{Validators: validators, KeyType: keyType, ChainID: chainID}
+				if topology != "" {
+					t, err := testnet.LoadTopology(topology)
+					if err != nil {
+						return err
+					}
+					o.Topology = &t
+					c.say("make the network %s of %d nodes in %s", t.ChainID, len(t.Nodes), dir)
+				} else {
+					c.say("make a network of %d validators in %s", validators, dir)
+				}
+				if _, err := testnet.CreateLocal(dir, o); err != nil {
 					return err
 				}
 			} else if cmd.Flags().Changed("validators") {
@@ -70,6 +92,7 @@ Without --detach the network ends with Ctrl-C; its data stays, and the same comm
 	f.StringVar(&dir, "dir", filepath.Join(".pacioli", "local"), "folder of the network")
 	f.StringVar(&keyType, "validator-key-type", node.KeyEd25519, "ed25519 or ml_dsa_65")
 	f.StringVar(&chainID, "chain-id", "local-1", "name of the network")
+	f.StringVar(&topology, "topology", "", "file that describes the network to make")
 	f.BoolVar(&detach, "detach", false, "leave the nodes running; pacioli down ends them")
 	return cmd
 }
@@ -119,7 +142,11 @@ func (c *cli) up(ctx context.Context, l *testnet.Local, created, detach bool) er
 			continue
 		}
 		var command *exec.Cmd
-		if command, err = l.Start(i, program, !detach); err != nil {
+		var binary string
+		if binary, err = l.Program(i, program); err != nil {
+			return err
+		}
+		if command, err = l.Start(i, binary, !detach); err != nil {
 			return err
 		}
 		started++

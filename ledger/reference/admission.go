@@ -55,7 +55,7 @@ func least(codes ...code) (smallest code) {
 }
 
 func (l *Ledger) admit(x *execution) code {
-	if x.size > int(l.params.MaxTxBytes) {
+	if x.size > int(l.params().MaxTxBytes) {
 		return tooLarge
 	}
 	for _, step := range []func(*execution) code{l.admitTime, l.admitPolicies, l.admitReplay, l.admitFee, l.admitWitnesses, l.admitSignatures} {
@@ -72,7 +72,7 @@ func (l *Ledger) admitTime(x *execution) code {
 		return expired
 	}
 	for _, s := range x.body.Signers {
-		if len(s.Nonce) > 0 && until*1000 > l.millis+uint64(l.params.ReplayWindowSeconds)*1000 {
+		if len(s.Nonce) > 0 && until*1000 > l.millis+uint64(l.params().ReplayWindowSeconds)*1000 {
 			return validUntilTooFar
 		}
 	}
@@ -144,7 +144,7 @@ func (l *Ledger) admitReplay(x *execution) code {
 		if b := l.buckets.get(x.body.ValidUntil); b != nil {
 			there = uint64(len(b.entered))
 		}
-		if l.total().openNonces+byNonce > l.params.MaxOpenNonces || there+byNonce > maxPerSecond {
+		if l.total().openNonces+byNonce > l.params().MaxOpenNonces || there+byNonce > maxPerSecond {
 			codes = append(codes, replayFull)
 		}
 	}
@@ -176,6 +176,9 @@ func (l *Ledger) cost(x *execution) (cost uint64) {
 		if f := o.GetFinishRecovery(); f != nil {
 			cost += 2 * l.policy(f.Policy).cost()
 		}
+		if scheme, key, _, _ := newKey(o); key != nil {
+			cost += 2 * schemes[scheme].cost
+		}
 	}
 	return cost
 }
@@ -198,7 +201,7 @@ func (l *Ledger) Fee(raw []byte) []byte {
 }
 
 func (l *Ledger) fee(x *execution) amount {
-	p, cost := l.params, l.cost(x)
+	p, cost := l.params(), l.cost(x)
 	product := func(a, b uint64) amount {
 		n := units(a)
 		return amount{n.big().Mul(n.big(), units(b).big())}
@@ -222,7 +225,7 @@ func (l *Ledger) admitFee(x *execution) code {
 	}
 	for _, party := range x.parties {
 		if party.account == nil {
-			x.opening = x.opening.plus(units(l.params.DepositAccount))
+			x.opening = x.opening.plus(units(l.params().DepositAccount))
 		}
 	}
 	charge := x.fee.plus(x.opening)
@@ -254,7 +257,7 @@ func (a amount) below(b amount) bool { return b.above(a) }
 
 // collectorAfter is what the collector has been and will be credited, with the fees of the block and a further amount.
 func (l *Ledger) collectorAfter(more amount) amount {
-	n := l.line(lineKey{l.collector, l.feeAsset})
+	n := l.line(lineKey{l.collector(), l.feeAsset})
 	return n.creditsPosted.plus(n.creditsPending).plus(l.total().fees).plus(more)
 }
 
@@ -358,6 +361,12 @@ func (l *Ledger) admitSignatures(x *execution) code {
 		}
 		if f := o.GetFinishRecovery(); f != nil && !possessed(l.policy(f.Policy), f.Proofs, f.Account, 1<<32-1) {
 			return signatureInvalid
+		}
+		if scheme, key, proof, operator := newKey(o); key != nil {
+			message := join([]byte("pacioli.validator.v1\x00"), l.networkID[:], operator, u32(scheme), key)
+			if !l.keys.Verify(scheme, key, message, proof) || !l.keys.Registrable(scheme, key) {
+				return signatureInvalid
+			}
 		}
 	}
 	return ok

@@ -66,4 +66,22 @@ const (
 	grantExpired         code = 151
 	grantOtherReceiver   code = 152
 	grantExceeded        code = 153
+
+	notValidator             code = 160
+	validatorUnknown         code = 161
+	validatorExists          code = 162
+	validatorSetFull         code = 163
+	validatorSetEmpty        code = 164
+	validatorQuorumLost      code = 165
+	validatorPowersUnsound   code = 166
+	validatorNotInactive     code = 167
+	proposalUnknown          code = 168
+	proposalExpired          code = 169
+	proposalExpiryOutOfRange code = 170
+	proposalsFull            code = 171
+	parametersChanged        code = 172
+	parametersInvalid        code = 173
+	bondExists               code = 174
+	bondMissing              code = 175
+	bondLocked               code = 176
 )

@@ -259,6 +259,16 @@ func actor(o *pb.Operation) uint32 {
 		return k.CancelRecovery.Signer
 	case *pb.Operation_FinishRecovery:
 		return k.FinishRecovery.Signer
+	case *pb.Operation_Bond:
+		return k.Bond.Signer
+	case *pb.Operation_ReleaseBond:
+		return k.ReleaseBond.Signer
+	case *pb.Operation_Propose:
+		return k.Propose.Signer
+	case *pb.Operation_Approve:
+		return k.Approve.Signer
+	case *pb.Operation_Reactivate:
+		return k.Reactivate.Signer
 	}
 	panic("an operation without a kind")
 }
@@ -356,6 +366,14 @@ func (l *Ledger) operationStands(o *pb.Operation, signer []byte) bool {
 	case *pb.Operation_FinishRecovery:
 		f := k.FinishRecovery
 		return len(f.Account) == 32 && !isSigner(f.Account) && l.successorStands(f.Policy, f.Proofs, f.Account)
+	case *pb.Operation_Bond:
+		return isPositive(k.Bond.Amount)
+	case *pb.Operation_ReleaseBond, *pb.Operation_Reactivate:
+		return true
+	case *pb.Operation_Propose:
+		return k.Propose.Expires >= 1 && k.Propose.Expires <= lastSecond && changeStands(k.Propose.Change)
+	case *pb.Operation_Approve:
+		return len(k.Approve.Proposal) == 32
 	}
 	return false
 }

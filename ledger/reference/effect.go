@@ -13,7 +13,7 @@ func (l *Ledger) execute(x *execution) (code uint32, receipt []byte) {
 	for _, p := range x.parties {
 		if p.account == nil {
 			l.policies.put(p.policy.hash, p.policy)
-			l.accounts.put(p.address, &account{policy: p.policy.hash, deposit: x.deposit(l.params.DepositAccount, p.address)})
+			l.accounts.put(p.address, &account{policy: p.policy.hash, deposit: x.deposit(l.params().DepositAccount, p.address)})
 		}
 		switch {
 		case p.signer == nil:
@@ -31,7 +31,7 @@ func (l *Ledger) execute(x *execution) (code uint32, receipt []byte) {
 	t.load += x.weight(l.cost(x))
 	if !x.fee.isZero() {
 		l.post(x, lineKey{x.payer, l.feeAsset}, counters{debitsPosted: x.fee},
-			&pb.Entry{Kind: entryFee, Counterparty: l.collector[:], Amount: x.fee.bytes()})
+			&pb.Entry{Kind: entryFee, Counterparty: l.params().FeeCollector, Amount: x.fee.bytes()})
 	}
 	if !x.opening.isZero() {
 		l.postTaken(x, x.opening)
@@ -104,6 +104,16 @@ func (l *Ledger) operate(x *execution, o *pb.Operation, result *pb.OperationResu
 		return l.cancelRecovery(signer, k.CancelRecovery)
 	case *pb.Operation_FinishRecovery:
 		return l.finishRecovery(signer, k.FinishRecovery)
+	case *pb.Operation_Bond:
+		return l.bond(x, signer, k.Bond, result)
+	case *pb.Operation_ReleaseBond:
+		return l.releaseBond(x, signer, result)
+	case *pb.Operation_Propose:
+		return l.propose(x, signer, k.Propose, result)
+	case *pb.Operation_Approve:
+		return l.approve(signer, k.Approve, result)
+	case *pb.Operation_Reactivate:
+		return l.reactivate(signer)
 	}
 	panic("an operation without a kind")
 }
@@ -161,7 +171,7 @@ func (l *Ledger) move(granted *grantKey, debited, credited lineKey, m amount) co
 }
 
 func (l *Ledger) createAsset(x *execution, signer address, o *pb.CreateAsset, result *pb.OperationResult) code {
-	if creators := l.params.AssetCreators; len(creators) > 0 &&
+	if creators := l.params().AssetCreators; len(creators) > 0 &&
 		!slices.ContainsFunc(creators, func(b []byte) bool { return string(b) == string(signer[:]) }) {
 		return assetCreationClosed
 	}
@@ -203,7 +213,7 @@ func (l *Ledger) createHold(x *execution, signer address, o *pb.CreateHold, resu
 	if l.assets.get(id) == nil {
 		return assetUnknown
 	}
-	if o.Expires <= l.now() || o.Expires > l.now()+uint64(l.params.MaxHoldSeconds) {
+	if o.Expires <= l.now() || o.Expires > l.now()+uint64(l.params().MaxHoldSeconds) {
 		return holdExpiryOutOfRange
 	}
 	var granted *grantKey
@@ -218,7 +228,7 @@ func (l *Ledger) createHold(x *execution, signer address, o *pb.CreateHold, resu
 	if c := l.open(x, credited, from); c != ok {
 		return c
 	}
-	d, c := l.take(x, l.params.DepositHold, from)
+	d, c := l.take(x, l.params().DepositHold, from)
 	if c != ok {
 		return c
 	}
@@ -273,6 +283,9 @@ func (l *Ledger) postHold(x *execution, signer address, o *pb.PostHold, result *
 	if h == nil {
 		return holdUnknown
 	}
+	if h.bond {
+		return holdNotPermitted
+	}
 	if l.now() >= h.expires {
 		return holdExpired
 	}
@@ -312,6 +325,9 @@ func (l *Ledger) voidHold(x *execution, signer address, o *pb.VoidHold, result *
 	h := l.holds.get(id)
 	if h == nil {
 		return holdUnknown
+	}
+	if h.bond {
+		return holdNotPermitted
 	}
 	if l.now() >= h.expires {
 		return holdExpired
@@ -518,7 +534,7 @@ func (l *Ledger) closeLine(x *execution, signer address, o *pb.CloseLine) code {
 	if a.controls&controlFreeze != 0 && (a.frozen != 0 || n.flags&(lineFrozenIn|lineFrozenOut) != 0) {
 		return lineFrozen
 	}
-	if !n.creditsPosted.equals(n.debitsPosted) || !n.creditsPending.isZero() || !n.debitsPending.isZero() || key == (lineKey{l.collector, l.feeAsset}) {
+	if !n.creditsPosted.equals(n.debitsPosted) || !n.creditsPending.isZero() || !n.debitsPending.isZero() || key == (lineKey{l.collector(), l.feeAsset}) {
 		return lineNotEmpty
 	}
 	l.lines.drop(key)
@@ -549,7 +565,8 @@ func (l *Ledger) setAccount(signer address, o *pb.SetAccount) code {
 }
 
 func (l *Ledger) closeAccount(x *execution, signer address, o *pb.CloseAccount) code {
-	if l.holdings.get(signer) != nil || signer == l.collector {
+	operating := l.set().find(func(v *validator) bool { return v.present() && v.operatedBy(signer) }) >= 0
+	if l.holdings.get(signer) != nil || l.collects(signer) || operating || l.holds.get(bondID(signer)) != nil {
 		return accountInUse
 	}
 	a := l.accounts.edit(signer)
@@ -577,7 +594,7 @@ func (l *Ledger) setGrant(x *execution, signer address, o *pb.SetGrant) code {
 		d = before.deposit
 	} else {
 		var c code
-		if d, c = l.take(x, l.params.DepositGrant, signer); c != ok {
+		if d, c = l.take(x, l.params().DepositGrant, signer); c != ok {
 			return c
 		}
 		l.holdings.edit(signer).grants++

@@ -77,7 +77,7 @@ func (l *Ledger) creditable(key lineKey, m amount) code {
 func (l *Ledger) roomFor(key lineKey, m amount) code {
 	n := l.line(key)
 	after := n.creditsPosted.plus(n.creditsPending).plus(m)
-	if key == (lineKey{l.collector, l.feeAsset}) {
+	if key == (lineKey{l.collector(), l.feeAsset}) {
 		after = after.plus(l.total().fees)
 	}
 	return pick(after.below(limit), ok, counterOverflow)
@@ -108,7 +108,7 @@ func (l *Ledger) open(x *execution, key lineKey, instance address) code {
 	if owner.optIn && instance != key.account {
 		return lineNotOpen
 	}
-	d, c := l.take(x, l.params.DepositLine, key.account)
+	d, c := l.take(x, l.params().DepositLine, key.account)
 	if c != ok {
 		return c
 	}

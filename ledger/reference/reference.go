@@ -40,9 +40,7 @@ type Ledger struct {
 	networkID hash
 	chainID   string
 	initial   uint64
-	params    *pb.Parameters
 	feeAsset  assetID
-	collector address
 
 	undo       undo
 	accounts   table[address, account]
@@ -57,10 +55,17 @@ type Ledger struct {
 	buckets    table[uint64, bucket]
 	nonces     table[nonceKey, uint32]
 	totals     table[struct{}, totals]
-	validators []*pb.Validator
+	parameters table[struct{}, *pb.Parameters]
+	sets       table[struct{}, set]
+	missed     table[name20, missed]
+	proposals  table[hash, proposal]
+	order      table[struct{}, []hash] // of the proposals; no row for none
 
 	height  uint64
 	millis  uint64
+	inForce *pb.Parameters
+	began   set                // as the block found it
+	powers  map[name20]uint64  // of it
 	decoded map[string]*policy // by encoding, nil for what is none
 }
 
@@ -127,6 +132,7 @@ type hold struct {
 	postAtExpiry       bool
 	deposit            deposit
 	slot               uint32
+	bond               bool
 }
 
 type grantKey struct {
@@ -214,19 +220,23 @@ var pool = sum("pacioli.addr.v1\x00", []byte("deposits"))
 // New returns the first state of a network. The genesis is an encoded Genesis, which must be a valid one.
 func New(chainID string, genesis []byte, keys Keys) (*Ledger, error) {
 	var g pb.Genesis
-	var set pb.ValidatorSet
-	if !canonical(genesis, &g) || len(g.Validators) == 0 || !canonical(g.Validators[1:], &set) {
+	var validators pb.ValidatorSet
+	if !canonical(genesis, &g) || len(g.Validators) == 0 || !canonical(g.Validators[1:], &validators) {
 		return nil, fmt.Errorf("genesis is not canonical")
 	}
 	inner := sha256.Sum256(genesis)
 	l := &Ledger{keys: keys, networkID: sum("pacioli.net.v1\x00", []byte(chainID), inner[:]), chainID: chainID, initial: g.InitialHeight,
-		params: g.Parameters, feeAsset: assetID(g.Parameters.FeeAsset), collector: address(g.Parameters.FeeCollector),
-		validators: set.Validators, decoded: map[string]*policy{}}
+		feeAsset: assetID(g.Parameters.FeeAsset), decoded: map[string]*policy{}}
 	u := &l.undo
 	l.accounts, l.lines, l.assets = newTable[address, account](u), newTable[lineKey, line](u), newTable[assetID, asset](u)
 	l.codes, l.holdings, l.holds = newTable[string, assetID](u), newTable[address, holdings](u), newTable[hash, hold](u)
 	l.grants, l.policies, l.due = newTable[grantKey, grant](u), newTable[hash, policy](u), newTable[uint64, []hash](u)
 	l.buckets, l.nonces, l.totals = newTable[uint64, bucket](u), newTable[nonceKey, uint32](u), newTable[struct{}, totals](u)
+	l.parameters, l.sets, l.missed = newTable[struct{}, *pb.Parameters](u), newTable[struct{}, set](u), newTable[name20, missed](u)
+	l.proposals, l.order = newTable[hash, proposal](u), newTable[struct{}, []hash](u)
+	l.inForce = g.Parameters
+	l.parameters.put(struct{}{}, &g.Parameters)
+	l.putSet(setOf(&validators))
 	t := l.totals.edit(struct{}{})
 	t.multiplier, t.prunedThrough = 1_000, g.UnixNanos/1_000_000_000
 
@@ -247,6 +257,14 @@ func New(chainID string, genesis []byte, keys Keys) (*Ledger, error) {
 		l.openFree(to)
 		l.post(nil, from, counters{debitsPosted: n}, &pb.Entry{Kind: entryGenesis, Counterparty: to.account[:], Amount: n.bytes()})
 		l.post(nil, to, counters{creditsPosted: n}, &pb.Entry{Kind: entryGenesis, Credit: true, Counterparty: from.account[:], Amount: n.bytes()})
+	}
+	if bond := l.params().Bond; bond > 0 {
+		for _, v := range l.set() {
+			if v.operator != nil {
+				l.openFree(lineKey{l.collector(), l.feeAsset})
+				l.reserveBond(nil, *v.operator, units(bond))
+			}
+		}
 	}
 	u.steps = nil
 	return l, nil
@@ -284,17 +302,23 @@ func (l *Ledger) BeginBlock(height, unixMillis uint64) {
 	l.height, l.millis = height, unixMillis
 	t := l.totals.edit(struct{}{})
 	t.fees, t.taken, t.paidBack, t.load, t.entries = amount{}, amount{}, amount{}, 0, nil
+	l.inForce = l.next()
+	l.began, l.powers = l.set(), map[name20]uint64{}
+	for _, v := range l.began {
+		l.powers[v.address()] = v.power
+	}
 	l.undo.steps = nil
 }
 
-// EndBlock ends a block and returns the validators whose power it changed, in the order of the set. The evidence gives the
-// public keys of those who misbehaved.
-func (l *Ledger) EndBlock(evidence [][]byte) []*pb.Validator {
+// EndBlock ends a block and returns the validators whose power it changed, in the order of the set. The evidence names
+// those who misbehaved, the votes say who signed the block before.
+func (l *Ledger) EndBlock(evidence [][20]byte, votes []Vote) []*pb.Validator {
 	l.forgetNonces()
 	l.expireHolds()
-	updates := l.punish(evidence)
+	l.punish(evidence)
+	l.countMissed(votes)
 
-	collector := lineKey{l.collector, l.feeAsset}
+	collector := lineKey{l.collector(), l.feeAsset}
 	if fees := l.total().fees; !fees.isZero() {
 		l.openFree(collector)
 		l.post(nil, collector, counters{creditsPosted: fees}, &pb.Entry{Kind: entryBlockFees, Credit: true, Amount: fees.bytes()})
@@ -310,7 +334,7 @@ func (l *Ledger) EndBlock(evidence [][]byte) []*pb.Validator {
 	}
 	l.adaptMultiplier()
 	l.undo.steps = nil
-	return updates
+	return l.updates()
 }
 
 func (l *Ledger) forgetNonces() {
@@ -343,7 +367,7 @@ func (l *Ledger) expireHolds() {
 		return
 	}
 	last := min(l.now(), l.total().dueThrough+10_000)
-	left := l.params.MaxExpiries
+	left := l.params().MaxExpiries
 	for second := l.total().dueThrough + 1; second <= last; second++ {
 		for l.due.get(second) != nil && left > 0 {
 			ids := *l.due.get(second)
@@ -357,26 +381,8 @@ func (l *Ledger) expireHolds() {
 	}
 }
 
-func (l *Ledger) punish(evidence [][]byte) (updates []*pb.Validator) {
-	withPower := 0
-	for _, v := range l.validators {
-		if v.Power > 0 {
-			withPower++
-		}
-	}
-	for _, v := range l.validators {
-		named := slices.ContainsFunc(evidence, func(key []byte) bool { return string(key) == string(v.PublicKey) })
-		if named && v.Power > 0 && withPower > 1 {
-			v.Power, v.Tombstoned = 0, l.height
-			withPower--
-			updates = append(updates, v)
-		}
-	}
-	return updates
-}
-
 func (l *Ledger) adaptMultiplier() {
-	target := l.params.FeeTargetWeight
+	target := l.params().FeeTargetWeight
 	if target == 0 {
 		return
 	}
@@ -389,7 +395,7 @@ func (l *Ledger) adaptMultiplier() {
 	case load < target:
 		m -= m * (target - load) / (8 * target)
 	}
-	t.multiplier = uint32(min(max(m, 1_000), uint64(l.params.MaxFeeMultiplier)))
+	t.multiplier = uint32(min(max(m, 1_000), uint64(l.params().MaxFeeMultiplier)))
 }
 
 // counters are additions to those of a line.

@@ -35,7 +35,7 @@ func (l *Ledger) Rows() map[string][]byte {
 		put(g.row(), []byte{0x07}, key.granter[:], key.grantee[:], []byte{byte(key.kind)}, key.asset[:])
 	}
 	t := l.total()
-	put(versioned(marshal(l.params)), []byte{0x40})
+	put(versioned(marshal(l.next())), []byte{0x40})
 	put(versioned(marshal(&pb.Network{ChainId: l.chainID, Id: l.networkID[:], InitialHeight: l.initial})), []byte{0x41})
 	put(l.Row([]byte{0x42}), []byte{0x42})
 	for second, b := range l.buckets.rows {
@@ -47,7 +47,16 @@ func (l *Ledger) Rows() map[string][]byte {
 		}
 	}
 	put(versioned(marshal(&pb.ReplayTotals{PrunedThrough: t.prunedThrough, Open: t.openNonces})), []byte{0x51})
-	put(versioned(marshal(&pb.ValidatorSet{Validators: l.validators})), []byte{0x60})
+	put(l.set().row(), []byte{0x60})
+	for name, m := range l.missed.rows {
+		put(m.row(), []byte{0x61}, name[:])
+	}
+	for id, p := range l.proposals.rows {
+		put(p.row(), []byte{0x62}, id[:])
+	}
+	if order := l.Row([]byte{0x63}); order != nil {
+		put(order, []byte{0x63})
+	}
 	for second, queue := range l.due.rows {
 		put(versioned(u32(uint32(len(*queue)))), []byte{0x70}, u64(second))
 		for slot, id := range *queue {
@@ -63,7 +72,7 @@ func (l *Ledger) Rows() map[string][]byte {
 	return rows
 }
 
-// Row returns the value of one row of an account, line, asset, hold, grant, of holdings or the fee rate, nil where there is none: what who writes transactions
+// Row returns the value of one row of an account, line, asset, hold, grant, of holdings, the fee rate, the parameters or the validators, nil where there is none: what who writes transactions
 // wants to know meanwhile.
 func (l *Ledger) Row(key []byte) []byte {
 	switch rest := key[1:]; key[0] {
@@ -90,6 +99,27 @@ func (l *Ledger) Row(key []byte) []byte {
 	case 0x07:
 		if g := l.grants.get(grantKey{address(rest[:32]), address(rest[32:64]), uint32(rest[64]), assetID(rest[65:])}); g != nil {
 			return g.row()
+		}
+	case 0x40:
+		return versioned(marshal(l.next()))
+	case 0x60:
+		return l.set().row()
+	case 0x61:
+		if m := l.missed.get(name20(rest)); m != nil {
+			return m.row()
+		}
+	case 0x62:
+		if p := l.proposals.get(hash(rest)); p != nil {
+			return p.row()
+		}
+	case 0x63:
+		m := &pb.Proposals{}
+		for _, id := range l.inOrder() {
+			p := l.proposals.get(id)
+			m.Proposals = append(m.Proposals, &pb.ListedProposal{Proposal: id[:], Expires: p.expires, Proposer: p.proposer[:]})
+		}
+		if len(m.Proposals) > 0 {
+			return versioned(marshal(m))
 		}
 	case 0x42:
 		return versioned(marshal(&pb.FeeRate{Multiplier: l.total().multiplier}))
@@ -127,7 +157,19 @@ func (h *holdings) row() []byte {
 func (h *hold) row() []byte {
 	return versioned(marshal(&pb.Hold{From: h.from[:], To: h.to[:], Asset: h.asset[:], Amount: h.amount.bytes(), Reference: h.reference,
 		Code: h.code, Expires: h.expires, NotBefore: h.notBefore, Arbiter: h.arbiter, HashLock: h.hashLock, PostBy: h.postBy, VoidBy: h.voidBy,
-		PostAtExpiry: h.postAtExpiry, Deposit: h.deposit.amount.bytes(), Depositor: h.deposit.depositor, Slot: h.slot}))
+		PostAtExpiry: h.postAtExpiry, Deposit: h.deposit.amount.bytes(), Depositor: h.deposit.depositor, Slot: h.slot, Bond: h.bond}))
+}
+
+func (m *missed) row() []byte {
+	return versioned(marshal(&pb.Missed{Window: m.window, Count: m.count}))
+}
+
+func (p *proposal) row() []byte {
+	m := &pb.Proposal{Proposer: p.proposer[:], Expires: p.expires, Height: p.height, Change: p.change}
+	for _, a := range p.approvals {
+		m.Approvals = append(m.Approvals, a[:])
+	}
+	return versioned(marshal(m))
 }
 
 func (g *grant) row() []byte {

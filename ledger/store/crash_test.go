@@ -81,15 +81,14 @@ func crashHistory() (history, Options) {
 	return history{seed: 10, keys: 1500, writes: 260, value: 250}, o
 }
 
-// Power fails before each operation on the disk, keeping nothing, half, or all of what was not synced.
+// crashStep 1 tries every operation, which takes half a minute: `make crashes`.
+var crashStep = flag.Int("store.crashstep", 5, "TestCrashAtEveryWrite lets power fail before every n-th operation on the disk")
+
+// Power fails before operations on the disk, keeping nothing, half, or all of what was not synced.
 func TestCrashAtEveryWrite(t *testing.T) {
-	every := 1
-	if testing.Short() {
-		every = 4
-	}
-	t.Run("blocks in the memtable", func(t *testing.T) { crashAtEveryWrite(t, 2<<20, every) })
+	t.Run("blocks in the memtable", func(t *testing.T) { crashAtEveryWrite(t, 2<<20, *crashStep) })
 	// A batch above half a memtable goes another way through Pebble, which swaps (and syncs) the log for it.
-	t.Run("blocks too large for it", func(t *testing.T) { crashAtEveryWrite(t, 512<<10, 4*every) })
+	t.Run("blocks too large for it", func(t *testing.T) { crashAtEveryWrite(t, 512<<10, 4**crashStep) })
 }
 
 func crashAtEveryWrite(t *testing.T, memTable int64, every int) {
@@ -173,7 +172,7 @@ func crashAtEveryWrite(t *testing.T, memTable int64, every int) {
 var errDisk = errors.New("injected: input/output error")
 
 // faultStep 1 tries every operation, which takes minutes.
-var faultStep = flag.Int("store.faultstep", 16, "TestFaultAtEveryWrite fails every n-th operation on the disk")
+var faultStep = flag.Int("store.faultstep", 64, "TestFaultAtEveryWrite fails every n-th operation on the disk")
 
 // pebbleDies says that an error of this operation can make Pebble panic while it swaps its log: it does so with a lock in
 // the wrong state, which ends the process at once, past any recover. That is a crash, and TestCrashAtEveryWrite has those.

@@ -90,6 +90,22 @@ func parseNode(id nodeID, b []byte) (*node, error) {
 	return n, nil
 }
 
+// encode writes a node as iavl does, and parseNode reads.
+func (n *node) encode() []byte {
+	b := binary.AppendVarint(make([]byte, 0, 128+len(n.value)), n.height)
+	b = binary.AppendVarint(b, n.size)
+	b = append(binary.AppendUvarint(b, uint64(len(n.key))), n.key...)
+	if n.leaf() {
+		return append(binary.AppendUvarint(b, uint64(len(n.value))), n.value...)
+	}
+	b = append(append(b, byte(len(n.hash))), n.hash[:]...)
+	b = append(b, 0) // mode
+	for _, id := range []nodeID{n.left, n.right} {
+		b = binary.AppendVarint(binary.AppendVarint(b, id.version), int64(id.nonce))
+	}
+	return b
+}
+
 func takeVarint(b []byte) (v int64, rest []byte, ok bool) {
 	v, w := binary.Varint(b)
 	if w <= 0 {

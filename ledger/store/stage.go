@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/pacioli-ledger/pacioli/failpoint"
 )
 
 // staged is a block whose batch is built and not yet written.
@@ -67,6 +69,7 @@ func (s *Store) Stage(height uint64, writes []Write, index []Write, note []byte)
 		return nil, errors.Join(err, st.batch.Close())
 	}
 	s.staged = st
+	failpoint.Here("store.stage")
 	s.metrics.stageNanos.Store(int64(time.Since(begin)))
 	return append([]byte(nil), st.appHash[:]...), nil
 }
@@ -142,11 +145,13 @@ func (s *Store) build(height uint64, groups [treeCount + 1][]Write, index []Writ
 	m := s.meta
 	m.height = height
 	pruneTo := uint64(0) // prune heights up to and including this one
-	if keep := s.o.KeepVersions; keep > 0 && height > keep {
-		if last := height - keep; last >= m.first {
-			pruneTo = min(last, m.first+uint64(s.o.PruneBudget)-1)
-			m.first = pruneTo + 1
-		}
+	keep := s.retain.Load()
+	if n := s.o.KeepVersions; n > 0 && height > n {
+		keep = max(keep, height-n+1)
+	}
+	if keep = min(keep, height-min(height, minKeepVersions-1)); keep > m.first {
+		pruneTo = min(keep-1, m.first+uint64(s.o.PruneBudget)-1)
+		m.first = pruneTo + 1
 	}
 	m.undoFirst = max(m.undoFirst, m.first+1)
 	if height > undoHeights {
@@ -339,6 +344,7 @@ func (s *Store) Commit() error {
 	}
 	s.metrics.batchBytes.Store(int64(st.batch.Len()))
 	// A crash before this line loses the block: CometBFT has it and replays it.
+	failpoint.Here("store.commit")
 	if err := st.batch.Commit(pebble.Sync); err != nil {
 		s.fail(fmt.Errorf("commit height %d: %w", st.meta.height, err))
 	}
@@ -347,6 +353,7 @@ func (s *Store) Commit() error {
 		return err
 	}
 	// A crash after this line loses nothing.
+	failpoint.Here("store.committed")
 	s.staged = nil
 	s.meta = st.meta
 	s.publish(st.meta, st.appHash)

@@ -26,10 +26,12 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,11 +111,13 @@ type Options struct {
 // run. Stage, Discard, Commit and Rollback are for one goroutine (they lock, so a mistake there waits, but does not
 // corrupt). Close comes last, after all views are closed.
 type Store struct {
+	dir string
 	db  *pebble.DB
 	o   Options
 	log *slog.Logger
 
 	broken  atomic.Pointer[error] // the sticky failure, wrapped in ErrBroken
+	retain  atomic.Uint64         // heights below are not kept; raised by Retain
 	metrics counters
 
 	mu     sync.Mutex // held by Stage, Discard, Commit, Rollback, Close; guards what follows
@@ -163,7 +167,11 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{o: o, log: o.Logger}
+	s := &Store{dir: dir, o: o, log: o.Logger}
+	// What Adopt puts aside holds nothing; a crash may have left it.
+	if err := s.fs().RemoveAll(dir + asideSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove what was put aside of %s: %w", dir, err)
+	}
 	db, err := pebble.Open(dir, s.pebbleOptions())
 	if err != nil {
 		return nil, fmt.Errorf("open database in %s: %w", dir, err)
@@ -339,6 +347,53 @@ func (s *Store) FirstHeight() uint64 {
 		return 0
 	}
 	return s.current.meta.first
+}
+
+// InitialHeight is the height of the first block.
+func (s *Store) InitialHeight() uint64 {
+	s.viewMu.Lock()
+	defer s.viewMu.Unlock()
+	if s.current == nil {
+		return 0
+	}
+	return s.current.meta.initial
+}
+
+// Retain has the following blocks prune the heights below one, in their budget, beside what KeepVersions prunes. The newest
+// two are always kept. A lower height than before has no effect. Safe for concurrent use.
+func (s *Store) Retain(height uint64) {
+	for {
+		old := s.retain.Load()
+		if height <= old || s.retain.CompareAndSwap(old, height) {
+			return
+		}
+	}
+}
+
+// Checkpoint makes a copy of the database in a folder that does not exist: hard links to its tables, copies of its log. It is
+// of the height that is committed when Checkpoint begins, if nothing is committed until it returns. Safe for concurrent use.
+func (s *Store) Checkpoint(dir string) error {
+	p, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	defer s.release(p)
+	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("copy the database to %s: %w", dir, err)
+	}
+	return s.failure()
+}
+
+// Compact rewrites the tables, so that what was deleted no longer takes space. It may take long and runs beside everything else; ctx
+// ends it early, which leaves the database sound. It must have returned before Close.
+func (s *Store) Compact(ctx context.Context) error {
+	if err := s.failure(); err != nil {
+		return err
+	}
+	if err := s.db.Compact(ctx, []byte{0}, []byte{0xff}, false); err != nil {
+		return fmt.Errorf("compact the database: %w", err)
+	}
+	return s.failure()
 }
 
 // AppHash of the committed height; nil before the first commit and after Close.

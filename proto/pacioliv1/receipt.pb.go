@@ -110,9 +110,11 @@ func (x *Receipt) GetDeposit() []byte {
 
 type OperationResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Amount        []byte                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"` // moved, reserved, posted, returned or taken back
-	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`   // id of the asset created, 16
-	Hold          []byte                 `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"`     // id of the hold created, 32
+	Amount        []byte                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`      // moved, reserved, posted, returned or taken back
+	Asset         []byte                 `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`        // id of the asset created, 16
+	Hold          []byte                 `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"`          // id of the hold created, 32
+	Proposal      []byte                 `protobuf:"bytes,4,opt,name=proposal,proto3" json:"proposal,omitempty"`  // id of the proposal made, 32
+	Executed      bool                   `protobuf:"varint,5,opt,name=executed,proto3" json:"executed,omitempty"` // the proposal was decided by it, and its change has taken effect
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,6 +168,20 @@ func (x *OperationResult) GetHold() []byte {
 		return x.Hold
 	}
 	return nil
+}
+
+func (x *OperationResult) GetProposal() []byte {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+func (x *OperationResult) GetExecuted() bool {
+	if x != nil {
+		return x.Executed
+	}
+	return false
 }
 
 // Entry is one entry of a line's journal: head(n) = SHA-256("pacioli.entry.v1\0" || head(n-1) || Entry).
@@ -339,11 +355,13 @@ const file_pacioli_v1_receipt_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\rR\x06failed\x12\x10\n" +
 	"\x03fee\x18\x04 \x01(\fR\x03fee\x125\n" +
 	"\aresults\x18\x05 \x03(\v2\x1b.pacioli.v1.OperationResultR\aresults\x12\x18\n" +
-	"\adeposit\x18\x06 \x01(\fR\adeposit\"S\n" +
+	"\adeposit\x18\x06 \x01(\fR\adeposit\"\x8b\x01\n" +
 	"\x0fOperationResult\x12\x16\n" +
 	"\x06amount\x18\x01 \x01(\fR\x06amount\x12\x14\n" +
 	"\x05asset\x18\x02 \x01(\fR\x05asset\x12\x12\n" +
-	"\x04hold\x18\x03 \x01(\fR\x04hold\"\xb4\x03\n" +
+	"\x04hold\x18\x03 \x01(\fR\x04hold\x12\x1a\n" +
+	"\bproposal\x18\x04 \x01(\fR\bproposal\x12\x1a\n" +
+	"\bexecuted\x18\x05 \x01(\bR\bexecuted\"\xb4\x03\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x04R\x06height\x12\x13\n" +

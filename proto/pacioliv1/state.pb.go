@@ -510,6 +510,7 @@ type Hold struct {
 	Deposit       []byte                 `protobuf:"bytes,14,opt,name=deposit,proto3" json:"deposit,omitempty"`     // amount
 	Slot          uint32                 `protobuf:"varint,15,opt,name=slot,proto3" json:"slot,omitempty"`          // its place among those that expire in its second
 	Depositor     []byte                 `protobuf:"bytes,16,opt,name=depositor,proto3" json:"depositor,omitempty"` // who put the deposit down; absent: the holder
+	Bond          bool                   `protobuf:"varint,17,opt,name=bond,proto3" json:"bond,omitempty"`          // of a validator's operator: in no queue
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +655,13 @@ func (x *Hold) GetDepositor() []byte {
 		return x.Depositor
 	}
 	return nil
+}
+
+func (x *Hold) GetBond() bool {
+	if x != nil {
+		return x.Bond
+	}
+	return false
 }
 
 type Grant struct {
@@ -808,6 +816,10 @@ type Parameters struct {
 	MaxExpiries         uint32                 `protobuf:"varint,16,opt,name=max_expiries,json=maxExpiries,proto3" json:"max_expiries,omitempty"`                  // holds that expire in one block
 	FeeTargetWeight     uint64                 `protobuf:"varint,17,opt,name=fee_target_weight,json=feeTargetWeight,proto3" json:"fee_target_weight,omitempty"`    // 0: fees do not adapt
 	MaxFeeMultiplier    uint32                 `protobuf:"varint,18,opt,name=max_fee_multiplier,json=maxFeeMultiplier,proto3" json:"max_fee_multiplier,omitempty"` // in thousandths
+	Bond                uint64                 `protobuf:"varint,19,opt,name=bond,proto3" json:"bond,omitempty"`                                                   // base units of the fee asset that a new validator's operator must have bonded
+	BondSeconds         uint32                 `protobuf:"varint,20,opt,name=bond_seconds,json=bondSeconds,proto3" json:"bond_seconds,omitempty"`
+	MissedWindow        uint32                 `protobuf:"varint,21,opt,name=missed_window,json=missedWindow,proto3" json:"missed_window,omitempty"` // blocks; 0: nobody is set inactive
+	MaxMissed           uint32                 `protobuf:"varint,22,opt,name=max_missed,json=maxMissed,proto3" json:"max_missed,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -964,6 +976,34 @@ func (x *Parameters) GetFeeTargetWeight() uint64 {
 func (x *Parameters) GetMaxFeeMultiplier() uint32 {
 	if x != nil {
 		return x.MaxFeeMultiplier
+	}
+	return 0
+}
+
+func (x *Parameters) GetBond() uint64 {
+	if x != nil {
+		return x.Bond
+	}
+	return 0
+}
+
+func (x *Parameters) GetBondSeconds() uint32 {
+	if x != nil {
+		return x.BondSeconds
+	}
+	return 0
+}
+
+func (x *Parameters) GetMissedWindow() uint32 {
+	if x != nil {
+		return x.MissedWindow
+	}
+	return 0
+}
+
+func (x *Parameters) GetMaxMissed() uint32 {
+	if x != nil {
+		return x.MaxMissed
 	}
 	return 0
 }
@@ -1174,6 +1214,10 @@ type Validator struct {
 	PublicKey     []byte                 `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
 	Power         uint64                 `protobuf:"varint,3,opt,name=power,proto3" json:"power,omitempty"`
 	Tombstoned    uint64                 `protobuf:"varint,4,opt,name=tombstoned,proto3" json:"tombstoned,omitempty"` // height
+	Operator      []byte                 `protobuf:"bytes,5,opt,name=operator,proto3" json:"operator,omitempty"`      // address, 32, or absent
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	InactivePower uint64                 `protobuf:"varint,7,opt,name=inactive_power,json=inactivePower,proto3" json:"inactive_power,omitempty"` // what it gets back; 0: it is not inactive
+	Left          uint64                 `protobuf:"varint,8,opt,name=left,proto3" json:"left,omitempty"`                                        // Unix seconds at which it became inactive or former
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1236,6 +1280,266 @@ func (x *Validator) GetTombstoned() uint64 {
 	return 0
 }
 
+func (x *Validator) GetOperator() []byte {
+	if x != nil {
+		return x.Operator
+	}
+	return nil
+}
+
+func (x *Validator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Validator) GetInactivePower() uint64 {
+	if x != nil {
+		return x.InactivePower
+	}
+	return 0
+}
+
+func (x *Validator) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+type Missed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Window        uint64                 `protobuf:"varint,1,opt,name=window,proto3" json:"window,omitempty"`
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Missed) Reset() {
+	*x = Missed{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Missed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Missed) ProtoMessage() {}
+
+func (x *Missed) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Missed.ProtoReflect.Descriptor instead.
+func (*Missed) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Missed) GetWindow() uint64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *Missed) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type Proposal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proposer      []byte                 `protobuf:"bytes,1,opt,name=proposer,proto3" json:"proposer,omitempty"`   // address, 32
+	Expires       uint64                 `protobuf:"varint,2,opt,name=expires,proto3" json:"expires,omitempty"`    // Unix seconds
+	Height        uint64                 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`      // at which it was made
+	Change        []byte                 `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`       // an encoded Change without proof
+	Approvals     [][]byte               `protobuf:"bytes,5,rep,name=approvals,proto3" json:"approvals,omitempty"` // addresses, strictly ascending
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Proposal) Reset() {
+	*x = Proposal{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proposal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proposal) ProtoMessage() {}
+
+func (x *Proposal) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proposal.ProtoReflect.Descriptor instead.
+func (*Proposal) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Proposal) GetProposer() []byte {
+	if x != nil {
+		return x.Proposer
+	}
+	return nil
+}
+
+func (x *Proposal) GetExpires() uint64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *Proposal) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Proposal) GetChange() []byte {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *Proposal) GetApprovals() [][]byte {
+	if x != nil {
+		return x.Approvals
+	}
+	return nil
+}
+
+type Proposals struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proposals     []*ListedProposal      `protobuf:"bytes,1,rep,name=proposals,proto3" json:"proposals,omitempty"` // in the order in which they were made
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Proposals) Reset() {
+	*x = Proposals{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proposals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proposals) ProtoMessage() {}
+
+func (x *Proposals) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proposals.ProtoReflect.Descriptor instead.
+func (*Proposals) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Proposals) GetProposals() []*ListedProposal {
+	if x != nil {
+		return x.Proposals
+	}
+	return nil
+}
+
+type ListedProposal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proposal      []byte                 `protobuf:"bytes,1,opt,name=proposal,proto3" json:"proposal,omitempty"` // id, 32
+	Expires       uint64                 `protobuf:"varint,2,opt,name=expires,proto3" json:"expires,omitempty"`  // Unix seconds
+	Proposer      []byte                 `protobuf:"bytes,3,opt,name=proposer,proto3" json:"proposer,omitempty"` // address, 32
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListedProposal) Reset() {
+	*x = ListedProposal{}
+	mi := &file_pacioli_v1_state_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedProposal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedProposal) ProtoMessage() {}
+
+func (x *ListedProposal) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_state_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedProposal.ProtoReflect.Descriptor instead.
+func (*ListedProposal) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListedProposal) GetProposal() []byte {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+func (x *ListedProposal) GetExpires() uint64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *ListedProposal) GetProposer() []byte {
+	if x != nil {
+		return x.Proposer
+	}
+	return nil
+}
+
 type Bucket struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
@@ -1246,7 +1550,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[13]
+	mi := &file_pacioli_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1562,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[13]
+	mi := &file_pacioli_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1575,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Bucket) GetCount() uint32 {
@@ -1298,7 +1602,7 @@ type ReplayTotals struct {
 
 func (x *ReplayTotals) Reset() {
 	*x = ReplayTotals{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[14]
+	mi := &file_pacioli_v1_state_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1614,7 @@ func (x *ReplayTotals) String() string {
 func (*ReplayTotals) ProtoMessage() {}
 
 func (x *ReplayTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[14]
+	mi := &file_pacioli_v1_state_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1627,7 @@ func (x *ReplayTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayTotals.ProtoReflect.Descriptor instead.
 func (*ReplayTotals) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplayTotals) GetPrunedThrough() uint64 {
@@ -1351,7 +1655,7 @@ type NumberedNonce struct {
 
 func (x *NumberedNonce) Reset() {
 	*x = NumberedNonce{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[15]
+	mi := &file_pacioli_v1_state_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1667,7 @@ func (x *NumberedNonce) String() string {
 func (*NumberedNonce) ProtoMessage() {}
 
 func (x *NumberedNonce) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[15]
+	mi := &file_pacioli_v1_state_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1680,7 @@ func (x *NumberedNonce) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NumberedNonce.ProtoReflect.Descriptor instead.
 func (*NumberedNonce) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{15}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NumberedNonce) GetValidUntil() uint64 {
@@ -1414,7 +1718,7 @@ type Genesis struct {
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[16]
+	mi := &file_pacioli_v1_state_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1730,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[16]
+	mi := &file_pacioli_v1_state_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1743,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{16}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Genesis) GetUnixNanos() uint64 {
@@ -1495,7 +1799,7 @@ type GenesisBalance struct {
 
 func (x *GenesisBalance) Reset() {
 	*x = GenesisBalance{}
-	mi := &file_pacioli_v1_state_proto_msgTypes[17]
+	mi := &file_pacioli_v1_state_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1811,7 @@ func (x *GenesisBalance) String() string {
 func (*GenesisBalance) ProtoMessage() {}
 
 func (x *GenesisBalance) ProtoReflect() protoreflect.Message {
-	mi := &file_pacioli_v1_state_proto_msgTypes[17]
+	mi := &file_pacioli_v1_state_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1824,7 @@ func (x *GenesisBalance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenesisBalance.ProtoReflect.Descriptor instead.
 func (*GenesisBalance) Descriptor() ([]byte, []int) {
-	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{17}
+	return file_pacioli_v1_state_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GenesisBalance) GetAccount() []byte {
@@ -1594,7 +1898,7 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\bHoldings\x12\x14\n" +
 	"\x05lines\x18\x01 \x01(\x04R\x05lines\x12\x16\n" +
 	"\x06grants\x18\x02 \x01(\x04R\x06grants\x12\x16\n" +
-	"\x06assets\x18\x03 \x01(\x04R\x06assets\"\x9e\x03\n" +
+	"\x06assets\x18\x03 \x01(\x04R\x06assets\"\xb2\x03\n" +
 	"\x04Hold\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12\x14\n" +
@@ -1613,7 +1917,8 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\x0epost_at_expiry\x18\r \x01(\bR\fpostAtExpiry\x12\x18\n" +
 	"\adeposit\x18\x0e \x01(\fR\adeposit\x12\x12\n" +
 	"\x04slot\x18\x0f \x01(\rR\x04slot\x12\x1c\n" +
-	"\tdepositor\x18\x10 \x01(\fR\tdepositor\"\xc1\x02\n" +
+	"\tdepositor\x18\x10 \x01(\fR\tdepositor\x12\x12\n" +
+	"\x04bond\x18\x11 \x01(\bR\x04bond\"\xc1\x02\n" +
 	"\x05Grant\x12\x1d\n" +
 	"\n" +
 	"per_period\x18\x01 \x01(\fR\tperPeriod\x12\x16\n" +
@@ -1628,7 +1933,7 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\adeposit\x18\n" +
 	" \x01(\fR\adeposit\x12\x14\n" +
 	"\x05epoch\x18\v \x01(\rR\x05epoch\x12\x1c\n" +
-	"\tdepositor\x18\f \x01(\fR\tdepositor\"\xc3\x05\n" +
+	"\tdepositor\x18\f \x01(\fR\tdepositor\"\xbe\x06\n" +
 	"\n" +
 	"Parameters\x12 \n" +
 	"\fmax_tx_bytes\x18\x01 \x01(\rR\n" +
@@ -1651,7 +1956,12 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\x10max_hold_seconds\x18\x0f \x01(\rR\x0emaxHoldSeconds\x12!\n" +
 	"\fmax_expiries\x18\x10 \x01(\rR\vmaxExpiries\x12*\n" +
 	"\x11fee_target_weight\x18\x11 \x01(\x04R\x0ffeeTargetWeight\x12,\n" +
-	"\x12max_fee_multiplier\x18\x12 \x01(\rR\x10maxFeeMultiplier\")\n" +
+	"\x12max_fee_multiplier\x18\x12 \x01(\rR\x10maxFeeMultiplier\x12\x12\n" +
+	"\x04bond\x18\x13 \x01(\x04R\x04bond\x12!\n" +
+	"\fbond_seconds\x18\x14 \x01(\rR\vbondSeconds\x12#\n" +
+	"\rmissed_window\x18\x15 \x01(\rR\fmissedWindow\x12\x1d\n" +
+	"\n" +
+	"max_missed\x18\x16 \x01(\rR\tmaxMissed\")\n" +
 	"\aFeeRate\x12\x1e\n" +
 	"\n" +
 	"multiplier\x18\x01 \x01(\rR\n" +
@@ -1666,7 +1976,7 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\fValidatorSet\x125\n" +
 	"\n" +
 	"validators\x18\x01 \x03(\v2\x15.pacioli.v1.ValidatorR\n" +
-	"validators\"x\n" +
+	"validators\"\xe3\x01\n" +
 	"\tValidator\x12\x16\n" +
 	"\x06scheme\x18\x01 \x01(\rR\x06scheme\x12\x1d\n" +
 	"\n" +
@@ -1674,7 +1984,26 @@ const file_pacioli_v1_state_proto_rawDesc = "" +
 	"\x05power\x18\x03 \x01(\x04R\x05power\x12\x1e\n" +
 	"\n" +
 	"tombstoned\x18\x04 \x01(\x04R\n" +
-	"tombstoned\"6\n" +
+	"tombstoned\x12\x1a\n" +
+	"\boperator\x18\x05 \x01(\fR\boperator\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12%\n" +
+	"\x0einactive_power\x18\a \x01(\x04R\rinactivePower\x12\x12\n" +
+	"\x04left\x18\b \x01(\x04R\x04left\"6\n" +
+	"\x06Missed\x12\x16\n" +
+	"\x06window\x18\x01 \x01(\x04R\x06window\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x8e\x01\n" +
+	"\bProposal\x12\x1a\n" +
+	"\bproposer\x18\x01 \x01(\fR\bproposer\x12\x18\n" +
+	"\aexpires\x18\x02 \x01(\x04R\aexpires\x12\x16\n" +
+	"\x06height\x18\x03 \x01(\x04R\x06height\x12\x16\n" +
+	"\x06change\x18\x04 \x01(\fR\x06change\x12\x1c\n" +
+	"\tapprovals\x18\x05 \x03(\fR\tapprovals\"E\n" +
+	"\tProposals\x128\n" +
+	"\tproposals\x18\x01 \x03(\v2\x1a.pacioli.v1.ListedProposalR\tproposals\"b\n" +
+	"\x0eListedProposal\x12\x1a\n" +
+	"\bproposal\x18\x01 \x01(\fR\bproposal\x12\x18\n" +
+	"\aexpires\x18\x02 \x01(\x04R\aexpires\x12\x1a\n" +
+	"\bproposer\x18\x03 \x01(\fR\bproposer\"6\n" +
 	"\x06Bucket\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\"I\n" +
@@ -1715,7 +2044,7 @@ func file_pacioli_v1_state_proto_rawDescGZIP() []byte {
 	return file_pacioli_v1_state_proto_rawDescData
 }
 
-var file_pacioli_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_pacioli_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_pacioli_v1_state_proto_goTypes = []any{
 	(*Account)(nil),        // 0: pacioli.v1.Account
 	(*Recovery)(nil),       // 1: pacioli.v1.Recovery
@@ -1730,22 +2059,27 @@ var file_pacioli_v1_state_proto_goTypes = []any{
 	(*Network)(nil),        // 10: pacioli.v1.Network
 	(*ValidatorSet)(nil),   // 11: pacioli.v1.ValidatorSet
 	(*Validator)(nil),      // 12: pacioli.v1.Validator
-	(*Bucket)(nil),         // 13: pacioli.v1.Bucket
-	(*ReplayTotals)(nil),   // 14: pacioli.v1.ReplayTotals
-	(*NumberedNonce)(nil),  // 15: pacioli.v1.NumberedNonce
-	(*Genesis)(nil),        // 16: pacioli.v1.Genesis
-	(*GenesisBalance)(nil), // 17: pacioli.v1.GenesisBalance
+	(*Missed)(nil),         // 13: pacioli.v1.Missed
+	(*Proposal)(nil),       // 14: pacioli.v1.Proposal
+	(*Proposals)(nil),      // 15: pacioli.v1.Proposals
+	(*ListedProposal)(nil), // 16: pacioli.v1.ListedProposal
+	(*Bucket)(nil),         // 17: pacioli.v1.Bucket
+	(*ReplayTotals)(nil),   // 18: pacioli.v1.ReplayTotals
+	(*NumberedNonce)(nil),  // 19: pacioli.v1.NumberedNonce
+	(*Genesis)(nil),        // 20: pacioli.v1.Genesis
+	(*GenesisBalance)(nil), // 21: pacioli.v1.GenesisBalance
 }
 var file_pacioli_v1_state_proto_depIdxs = []int32{
 	1,  // 0: pacioli.v1.Account.recovery:type_name -> pacioli.v1.Recovery
 	12, // 1: pacioli.v1.ValidatorSet.validators:type_name -> pacioli.v1.Validator
-	7,  // 2: pacioli.v1.Genesis.parameters:type_name -> pacioli.v1.Parameters
-	17, // 3: pacioli.v1.Genesis.balances:type_name -> pacioli.v1.GenesisBalance
-	4,  // [4:4] is the sub-list for method output_type
-	4,  // [4:4] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	16, // 2: pacioli.v1.Proposals.proposals:type_name -> pacioli.v1.ListedProposal
+	7,  // 3: pacioli.v1.Genesis.parameters:type_name -> pacioli.v1.Parameters
+	21, // 4: pacioli.v1.Genesis.balances:type_name -> pacioli.v1.GenesisBalance
+	5,  // [5:5] is the sub-list for method output_type
+	5,  // [5:5] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_pacioli_v1_state_proto_init() }
@@ -1759,7 +2093,7 @@ func file_pacioli_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pacioli_v1_state_proto_rawDesc), len(file_pacioli_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

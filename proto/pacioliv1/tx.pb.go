@@ -397,6 +397,11 @@ type Operation struct {
 	//	*Operation_StartRecovery
 	//	*Operation_CancelRecovery
 	//	*Operation_FinishRecovery
+	//	*Operation_Bond
+	//	*Operation_ReleaseBond
+	//	*Operation_Propose
+	//	*Operation_Approve
+	//	*Operation_Reactivate
 	Kind          isOperation_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -601,6 +606,51 @@ func (x *Operation) GetFinishRecovery() *FinishRecovery {
 	return nil
 }
 
+func (x *Operation) GetBond() *Bond {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_Bond); ok {
+			return x.Bond
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetReleaseBond() *ReleaseBond {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_ReleaseBond); ok {
+			return x.ReleaseBond
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetPropose() *Propose {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_Propose); ok {
+			return x.Propose
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetApprove() *Approve {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_Approve); ok {
+			return x.Approve
+		}
+	}
+	return nil
+}
+
+func (x *Operation) GetReactivate() *Reactivate {
+	if x != nil {
+		if x, ok := x.Kind.(*Operation_Reactivate); ok {
+			return x.Reactivate
+		}
+	}
+	return nil
+}
+
 type isOperation_Kind interface {
 	isOperation_Kind()
 }
@@ -677,6 +727,26 @@ type Operation_FinishRecovery struct {
 	FinishRecovery *FinishRecovery `protobuf:"bytes,18,opt,name=finish_recovery,json=finishRecovery,proto3,oneof"`
 }
 
+type Operation_Bond struct {
+	Bond *Bond `protobuf:"bytes,19,opt,name=bond,proto3,oneof"`
+}
+
+type Operation_ReleaseBond struct {
+	ReleaseBond *ReleaseBond `protobuf:"bytes,20,opt,name=release_bond,json=releaseBond,proto3,oneof"`
+}
+
+type Operation_Propose struct {
+	Propose *Propose `protobuf:"bytes,21,opt,name=propose,proto3,oneof"`
+}
+
+type Operation_Approve struct {
+	Approve *Approve `protobuf:"bytes,22,opt,name=approve,proto3,oneof"`
+}
+
+type Operation_Reactivate struct {
+	Reactivate *Reactivate `protobuf:"bytes,23,opt,name=reactivate,proto3,oneof"`
+}
+
 func (*Operation_Transfer) isOperation_Kind() {}
 
 func (*Operation_CreateAsset) isOperation_Kind() {}
@@ -712,6 +782,16 @@ func (*Operation_StartRecovery) isOperation_Kind() {}
 func (*Operation_CancelRecovery) isOperation_Kind() {}
 
 func (*Operation_FinishRecovery) isOperation_Kind() {}
+
+func (*Operation_Bond) isOperation_Kind() {}
+
+func (*Operation_ReleaseBond) isOperation_Kind() {}
+
+func (*Operation_Propose) isOperation_Kind() {}
+
+func (*Operation_Approve) isOperation_Kind() {}
+
+func (*Operation_Reactivate) isOperation_Kind() {}
 
 // Limit says that a limit is to be set; an amount of 0 that there is to be none.
 type Limit struct {
@@ -2166,12 +2246,711 @@ func (x *FinishRecovery) GetProofs() [][]byte {
 	return nil
 }
 
+type Bond struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"` // the operator of a validator, or who wants to be one
+	Amount        []byte                 `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`  // in base units of the fee asset; above 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bond) Reset() {
+	*x = Bond{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bond) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bond) ProtoMessage() {}
+
+func (x *Bond) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bond.ProtoReflect.Descriptor instead.
+func (*Bond) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Bond) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *Bond) GetAmount() []byte {
+	if x != nil {
+		return x.Amount
+	}
+	return nil
+}
+
+type ReleaseBond struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseBond) Reset() {
+	*x = ReleaseBond{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseBond) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseBond) ProtoMessage() {}
+
+func (x *ReleaseBond) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseBond.ProtoReflect.Descriptor instead.
+func (*ReleaseBond) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReleaseBond) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+type Propose struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`   // the operator of a validator with power
+	Expires       uint64                 `protobuf:"varint,2,opt,name=expires,proto3" json:"expires,omitempty"` // Unix seconds
+	Change        *Change                `protobuf:"bytes,3,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Propose) Reset() {
+	*x = Propose{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Propose) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Propose) ProtoMessage() {}
+
+func (x *Propose) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Propose.ProtoReflect.Descriptor instead.
+func (*Propose) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Propose) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *Propose) GetExpires() uint64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *Propose) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+type Approve struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"`     // the operator of a validator with power
+	Proposal      []byte                 `protobuf:"bytes,2,opt,name=proposal,proto3" json:"proposal,omitempty"`  // id, 32
+	Withdraw      bool                   `protobuf:"varint,3,opt,name=withdraw,proto3" json:"withdraw,omitempty"` // the approval is taken back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approve) Reset() {
+	*x = Approve{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approve) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approve) ProtoMessage() {}
+
+func (x *Approve) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approve.ProtoReflect.Descriptor instead.
+func (*Approve) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Approve) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+func (x *Approve) GetProposal() []byte {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+func (x *Approve) GetWithdraw() bool {
+	if x != nil {
+		return x.Withdraw
+	}
+	return false
+}
+
+type Reactivate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Signer        uint32                 `protobuf:"varint,1,opt,name=signer,proto3" json:"signer,omitempty"` // the operator of an inactive validator
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reactivate) Reset() {
+	*x = Reactivate{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reactivate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reactivate) ProtoMessage() {}
+
+func (x *Reactivate) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reactivate.ProtoReflect.Descriptor instead.
+func (*Reactivate) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Reactivate) GetSigner() uint32 {
+	if x != nil {
+		return x.Signer
+	}
+	return 0
+}
+
+// Change has exactly one field.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Change_AddValidator
+	//	*Change_RemoveValidator
+	//	*Change_SetPower
+	//	*Change_RotateKey
+	//	*Change_SetParameters
+	Kind          isChange_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Change) GetKind() isChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Change) GetAddValidator() *AddValidator {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_AddValidator); ok {
+			return x.AddValidator
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetRemoveValidator() *RemoveValidator {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_RemoveValidator); ok {
+			return x.RemoveValidator
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetSetPower() *SetPower {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_SetPower); ok {
+			return x.SetPower
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetRotateKey() *RotateKey {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_RotateKey); ok {
+			return x.RotateKey
+		}
+	}
+	return nil
+}
+
+func (x *Change) GetSetParameters() *SetParameters {
+	if x != nil {
+		if x, ok := x.Kind.(*Change_SetParameters); ok {
+			return x.SetParameters
+		}
+	}
+	return nil
+}
+
+type isChange_Kind interface {
+	isChange_Kind()
+}
+
+type Change_AddValidator struct {
+	AddValidator *AddValidator `protobuf:"bytes,1,opt,name=add_validator,json=addValidator,proto3,oneof"`
+}
+
+type Change_RemoveValidator struct {
+	RemoveValidator *RemoveValidator `protobuf:"bytes,2,opt,name=remove_validator,json=removeValidator,proto3,oneof"`
+}
+
+type Change_SetPower struct {
+	SetPower *SetPower `protobuf:"bytes,3,opt,name=set_power,json=setPower,proto3,oneof"`
+}
+
+type Change_RotateKey struct {
+	RotateKey *RotateKey `protobuf:"bytes,4,opt,name=rotate_key,json=rotateKey,proto3,oneof"`
+}
+
+type Change_SetParameters struct {
+	SetParameters *SetParameters `protobuf:"bytes,5,opt,name=set_parameters,json=setParameters,proto3,oneof"`
+}
+
+func (*Change_AddValidator) isChange_Kind() {}
+
+func (*Change_RemoveValidator) isChange_Kind() {}
+
+func (*Change_SetPower) isChange_Kind() {}
+
+func (*Change_RotateKey) isChange_Kind() {}
+
+func (*Change_SetParameters) isChange_Kind() {}
+
+type AddValidator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operator      []byte                 `protobuf:"bytes,1,opt,name=operator,proto3" json:"operator,omitempty"`                    // address, 32
+	Scheme        uint32                 `protobuf:"varint,2,opt,name=scheme,proto3" json:"scheme,omitempty"`                       // 1 or 5
+	PublicKey     []byte                 `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // consensus key
+	Power         uint64                 `protobuf:"varint,4,opt,name=power,proto3" json:"power,omitempty"`                         // 1 to 2^50
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`                            // at most 64 bytes, no control characters
+	Proof         []byte                 `protobuf:"bytes,6,opt,name=proof,proto3" json:"proof,omitempty"`                          // a signature by the consensus key; absent in a row
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddValidator) Reset() {
+	*x = AddValidator{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddValidator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddValidator) ProtoMessage() {}
+
+func (x *AddValidator) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddValidator.ProtoReflect.Descriptor instead.
+func (*AddValidator) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *AddValidator) GetOperator() []byte {
+	if x != nil {
+		return x.Operator
+	}
+	return nil
+}
+
+func (x *AddValidator) GetScheme() uint32 {
+	if x != nil {
+		return x.Scheme
+	}
+	return 0
+}
+
+func (x *AddValidator) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *AddValidator) GetPower() uint64 {
+	if x != nil {
+		return x.Power
+	}
+	return 0
+}
+
+func (x *AddValidator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddValidator) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type RemoveValidator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Validator     []byte                 `protobuf:"bytes,1,opt,name=validator,proto3" json:"validator,omitempty"` // consensus address, 20
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveValidator) Reset() {
+	*x = RemoveValidator{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveValidator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveValidator) ProtoMessage() {}
+
+func (x *RemoveValidator) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveValidator.ProtoReflect.Descriptor instead.
+func (*RemoveValidator) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RemoveValidator) GetValidator() []byte {
+	if x != nil {
+		return x.Validator
+	}
+	return nil
+}
+
+type SetPower struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Validator     []byte                 `protobuf:"bytes,1,opt,name=validator,proto3" json:"validator,omitempty"` // consensus address, 20
+	Power         uint64                 `protobuf:"varint,2,opt,name=power,proto3" json:"power,omitempty"`        // 1 to 2^50
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPower) Reset() {
+	*x = SetPower{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPower) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPower) ProtoMessage() {}
+
+func (x *SetPower) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPower.ProtoReflect.Descriptor instead.
+func (*SetPower) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SetPower) GetValidator() []byte {
+	if x != nil {
+		return x.Validator
+	}
+	return nil
+}
+
+func (x *SetPower) GetPower() uint64 {
+	if x != nil {
+		return x.Power
+	}
+	return 0
+}
+
+type RotateKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Validator     []byte                 `protobuf:"bytes,1,opt,name=validator,proto3" json:"validator,omitempty"` // consensus address, 20
+	Operator      []byte                 `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`   // address, 32: the validator's
+	Scheme        uint32                 `protobuf:"varint,3,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	PublicKey     []byte                 `protobuf:"bytes,4,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	Proof         []byte                 `protobuf:"bytes,5,opt,name=proof,proto3" json:"proof,omitempty"` // as of AddValidator
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKey) Reset() {
+	*x = RotateKey{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKey) ProtoMessage() {}
+
+func (x *RotateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
+func (*RotateKey) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RotateKey) GetValidator() []byte {
+	if x != nil {
+		return x.Validator
+	}
+	return nil
+}
+
+func (x *RotateKey) GetOperator() []byte {
+	if x != nil {
+		return x.Operator
+	}
+	return nil
+}
+
+func (x *RotateKey) GetScheme() uint32 {
+	if x != nil {
+		return x.Scheme
+	}
+	return 0
+}
+
+func (x *RotateKey) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *RotateKey) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type SetParameters struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Before        []byte                 `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"` // SHA-256 of the value of the parameters' row that this replaces, 32
+	Parameters    *Parameters            `protobuf:"bytes,2,opt,name=parameters,proto3" json:"parameters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetParameters) Reset() {
+	*x = SetParameters{}
+	mi := &file_pacioli_v1_tx_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetParameters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetParameters) ProtoMessage() {}
+
+func (x *SetParameters) ProtoReflect() protoreflect.Message {
+	mi := &file_pacioli_v1_tx_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetParameters.ProtoReflect.Descriptor instead.
+func (*SetParameters) Descriptor() ([]byte, []int) {
+	return file_pacioli_v1_tx_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *SetParameters) GetBefore() []byte {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *SetParameters) GetParameters() *Parameters {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
 var File_pacioli_v1_tx_proto protoreflect.FileDescriptor
 
 const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\n" +
 	"\x13pacioli/v1/tx.proto\x12\n" +
-	"pacioli.v1\"z\n" +
+	"pacioli.v1\x1a\x16pacioli/v1/state.proto\"z\n" +
 	"\x02Tx\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x121\n" +
 	"\twitnesses\x18\x02 \x03(\v2\x13.pacioli.v1.WitnessR\twitnesses\x12-\n" +
@@ -2203,7 +2982,8 @@ const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x16\n" +
-	"\x06policy\x18\x04 \x01(\fR\x06policy\"\xab\b\n" +
+	"\x06policy\x18\x04 \x01(\fR\x06policy\"\xad\n" +
+	"\n" +
 	"\tOperation\x122\n" +
 	"\btransfer\x18\x01 \x01(\v2\x14.pacioli.v1.TransferH\x00R\btransfer\x12<\n" +
 	"\fcreate_asset\x18\x02 \x01(\v2\x17.pacioli.v1.CreateAssetH\x00R\vcreateAsset\x126\n" +
@@ -2227,7 +3007,14 @@ const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\frevoke_grant\x18\x0f \x01(\v2\x17.pacioli.v1.RevokeGrantH\x00R\vrevokeGrant\x12B\n" +
 	"\x0estart_recovery\x18\x10 \x01(\v2\x19.pacioli.v1.StartRecoveryH\x00R\rstartRecovery\x12E\n" +
 	"\x0fcancel_recovery\x18\x11 \x01(\v2\x1a.pacioli.v1.CancelRecoveryH\x00R\x0ecancelRecovery\x12E\n" +
-	"\x0ffinish_recovery\x18\x12 \x01(\v2\x1a.pacioli.v1.FinishRecoveryH\x00R\x0efinishRecoveryB\x06\n" +
+	"\x0ffinish_recovery\x18\x12 \x01(\v2\x1a.pacioli.v1.FinishRecoveryH\x00R\x0efinishRecovery\x12&\n" +
+	"\x04bond\x18\x13 \x01(\v2\x10.pacioli.v1.BondH\x00R\x04bond\x12<\n" +
+	"\frelease_bond\x18\x14 \x01(\v2\x17.pacioli.v1.ReleaseBondH\x00R\vreleaseBond\x12/\n" +
+	"\apropose\x18\x15 \x01(\v2\x13.pacioli.v1.ProposeH\x00R\apropose\x12/\n" +
+	"\aapprove\x18\x16 \x01(\v2\x13.pacioli.v1.ApproveH\x00R\aapprove\x128\n" +
+	"\n" +
+	"reactivate\x18\x17 \x01(\v2\x16.pacioli.v1.ReactivateH\x00R\n" +
+	"reactivateB\x06\n" +
 	"\x04kind\"\x1f\n" +
 	"\x05Limit\x12\x16\n" +
 	"\x06amount\x18\x01 \x01(\fR\x06amount\"\xda\x01\n" +
@@ -2351,7 +3138,56 @@ const file_pacioli_v1_tx_proto_rawDesc = "" +
 	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06policy\x18\x03 \x01(\fR\x06policy\x12\x16\n" +
-	"\x06proofs\x18\x04 \x03(\fR\x06proofsB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
+	"\x06proofs\x18\x04 \x03(\fR\x06proofs\"6\n" +
+	"\x04Bond\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\fR\x06amount\"%\n" +
+	"\vReleaseBond\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\"g\n" +
+	"\aPropose\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x18\n" +
+	"\aexpires\x18\x02 \x01(\x04R\aexpires\x12*\n" +
+	"\x06change\x18\x03 \x01(\v2\x12.pacioli.v1.ChangeR\x06change\"Y\n" +
+	"\aApprove\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\x12\x1a\n" +
+	"\bproposal\x18\x02 \x01(\fR\bproposal\x12\x1a\n" +
+	"\bwithdraw\x18\x03 \x01(\bR\bwithdraw\"$\n" +
+	"\n" +
+	"Reactivate\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\rR\x06signer\"\xcc\x02\n" +
+	"\x06Change\x12?\n" +
+	"\radd_validator\x18\x01 \x01(\v2\x18.pacioli.v1.AddValidatorH\x00R\faddValidator\x12H\n" +
+	"\x10remove_validator\x18\x02 \x01(\v2\x1b.pacioli.v1.RemoveValidatorH\x00R\x0fremoveValidator\x123\n" +
+	"\tset_power\x18\x03 \x01(\v2\x14.pacioli.v1.SetPowerH\x00R\bsetPower\x126\n" +
+	"\n" +
+	"rotate_key\x18\x04 \x01(\v2\x15.pacioli.v1.RotateKeyH\x00R\trotateKey\x12B\n" +
+	"\x0eset_parameters\x18\x05 \x01(\v2\x19.pacioli.v1.SetParametersH\x00R\rsetParametersB\x06\n" +
+	"\x04kind\"\xa1\x01\n" +
+	"\fAddValidator\x12\x1a\n" +
+	"\boperator\x18\x01 \x01(\fR\boperator\x12\x16\n" +
+	"\x06scheme\x18\x02 \x01(\rR\x06scheme\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x14\n" +
+	"\x05power\x18\x04 \x01(\x04R\x05power\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x14\n" +
+	"\x05proof\x18\x06 \x01(\fR\x05proof\"/\n" +
+	"\x0fRemoveValidator\x12\x1c\n" +
+	"\tvalidator\x18\x01 \x01(\fR\tvalidator\">\n" +
+	"\bSetPower\x12\x1c\n" +
+	"\tvalidator\x18\x01 \x01(\fR\tvalidator\x12\x14\n" +
+	"\x05power\x18\x02 \x01(\x04R\x05power\"\x92\x01\n" +
+	"\tRotateKey\x12\x1c\n" +
+	"\tvalidator\x18\x01 \x01(\fR\tvalidator\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\fR\boperator\x12\x16\n" +
+	"\x06scheme\x18\x03 \x01(\rR\x06scheme\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x04 \x01(\fR\tpublicKey\x12\x14\n" +
+	"\x05proof\x18\x05 \x01(\fR\x05proof\"_\n" +
+	"\rSetParameters\x12\x16\n" +
+	"\x06before\x18\x01 \x01(\fR\x06before\x126\n" +
+	"\n" +
+	"parameters\x18\x02 \x01(\v2\x16.pacioli.v1.ParametersR\n" +
+	"parametersB3Z1github.com/pacioli-ledger/pacioli/proto/pacioliv1b\x06proto3"
 
 var (
 	file_pacioli_v1_tx_proto_rawDescOnce sync.Once
@@ -2365,33 +3201,45 @@ func file_pacioli_v1_tx_proto_rawDescGZIP() []byte {
 	return file_pacioli_v1_tx_proto_rawDescData
 }
 
-var file_pacioli_v1_tx_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_pacioli_v1_tx_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_pacioli_v1_tx_proto_goTypes = []any{
-	(*Tx)(nil),             // 0: pacioli.v1.Tx
-	(*Witness)(nil),        // 1: pacioli.v1.Witness
-	(*Sponsor)(nil),        // 2: pacioli.v1.Sponsor
-	(*Body)(nil),           // 3: pacioli.v1.Body
-	(*Signer)(nil),         // 4: pacioli.v1.Signer
-	(*Operation)(nil),      // 5: pacioli.v1.Operation
-	(*Limit)(nil),          // 6: pacioli.v1.Limit
-	(*Transfer)(nil),       // 7: pacioli.v1.Transfer
-	(*CreateAsset)(nil),    // 8: pacioli.v1.CreateAsset
-	(*SetPolicy)(nil),      // 9: pacioli.v1.SetPolicy
-	(*CreateHold)(nil),     // 10: pacioli.v1.CreateHold
-	(*PostHold)(nil),       // 11: pacioli.v1.PostHold
-	(*VoidHold)(nil),       // 12: pacioli.v1.VoidHold
-	(*SetAsset)(nil),       // 13: pacioli.v1.SetAsset
-	(*SetLine)(nil),        // 14: pacioli.v1.SetLine
-	(*Clawback)(nil),       // 15: pacioli.v1.Clawback
-	(*OpenLine)(nil),       // 16: pacioli.v1.OpenLine
-	(*CloseLine)(nil),      // 17: pacioli.v1.CloseLine
-	(*SetAccount)(nil),     // 18: pacioli.v1.SetAccount
-	(*CloseAccount)(nil),   // 19: pacioli.v1.CloseAccount
-	(*SetGrant)(nil),       // 20: pacioli.v1.SetGrant
-	(*RevokeGrant)(nil),    // 21: pacioli.v1.RevokeGrant
-	(*StartRecovery)(nil),  // 22: pacioli.v1.StartRecovery
-	(*CancelRecovery)(nil), // 23: pacioli.v1.CancelRecovery
-	(*FinishRecovery)(nil), // 24: pacioli.v1.FinishRecovery
+	(*Tx)(nil),              // 0: pacioli.v1.Tx
+	(*Witness)(nil),         // 1: pacioli.v1.Witness
+	(*Sponsor)(nil),         // 2: pacioli.v1.Sponsor
+	(*Body)(nil),            // 3: pacioli.v1.Body
+	(*Signer)(nil),          // 4: pacioli.v1.Signer
+	(*Operation)(nil),       // 5: pacioli.v1.Operation
+	(*Limit)(nil),           // 6: pacioli.v1.Limit
+	(*Transfer)(nil),        // 7: pacioli.v1.Transfer
+	(*CreateAsset)(nil),     // 8: pacioli.v1.CreateAsset
+	(*SetPolicy)(nil),       // 9: pacioli.v1.SetPolicy
+	(*CreateHold)(nil),      // 10: pacioli.v1.CreateHold
+	(*PostHold)(nil),        // 11: pacioli.v1.PostHold
+	(*VoidHold)(nil),        // 12: pacioli.v1.VoidHold
+	(*SetAsset)(nil),        // 13: pacioli.v1.SetAsset
+	(*SetLine)(nil),         // 14: pacioli.v1.SetLine
+	(*Clawback)(nil),        // 15: pacioli.v1.Clawback
+	(*OpenLine)(nil),        // 16: pacioli.v1.OpenLine
+	(*CloseLine)(nil),       // 17: pacioli.v1.CloseLine
+	(*SetAccount)(nil),      // 18: pacioli.v1.SetAccount
+	(*CloseAccount)(nil),    // 19: pacioli.v1.CloseAccount
+	(*SetGrant)(nil),        // 20: pacioli.v1.SetGrant
+	(*RevokeGrant)(nil),     // 21: pacioli.v1.RevokeGrant
+	(*StartRecovery)(nil),   // 22: pacioli.v1.StartRecovery
+	(*CancelRecovery)(nil),  // 23: pacioli.v1.CancelRecovery
+	(*FinishRecovery)(nil),  // 24: pacioli.v1.FinishRecovery
+	(*Bond)(nil),            // 25: pacioli.v1.Bond
+	(*ReleaseBond)(nil),     // 26: pacioli.v1.ReleaseBond
+	(*Propose)(nil),         // 27: pacioli.v1.Propose
+	(*Approve)(nil),         // 28: pacioli.v1.Approve
+	(*Reactivate)(nil),      // 29: pacioli.v1.Reactivate
+	(*Change)(nil),          // 30: pacioli.v1.Change
+	(*AddValidator)(nil),    // 31: pacioli.v1.AddValidator
+	(*RemoveValidator)(nil), // 32: pacioli.v1.RemoveValidator
+	(*SetPower)(nil),        // 33: pacioli.v1.SetPower
+	(*RotateKey)(nil),       // 34: pacioli.v1.RotateKey
+	(*SetParameters)(nil),   // 35: pacioli.v1.SetParameters
+	(*Parameters)(nil),      // 36: pacioli.v1.Parameters
 }
 var file_pacioli_v1_tx_proto_depIdxs = []int32{
 	1,  // 0: pacioli.v1.Tx.witnesses:type_name -> pacioli.v1.Witness
@@ -2416,14 +3264,26 @@ var file_pacioli_v1_tx_proto_depIdxs = []int32{
 	22, // 19: pacioli.v1.Operation.start_recovery:type_name -> pacioli.v1.StartRecovery
 	23, // 20: pacioli.v1.Operation.cancel_recovery:type_name -> pacioli.v1.CancelRecovery
 	24, // 21: pacioli.v1.Operation.finish_recovery:type_name -> pacioli.v1.FinishRecovery
-	6,  // 22: pacioli.v1.SetLine.credit:type_name -> pacioli.v1.Limit
-	6,  // 23: pacioli.v1.SetLine.cap:type_name -> pacioli.v1.Limit
-	6,  // 24: pacioli.v1.OpenLine.ceiling:type_name -> pacioli.v1.Limit
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	25, // 22: pacioli.v1.Operation.bond:type_name -> pacioli.v1.Bond
+	26, // 23: pacioli.v1.Operation.release_bond:type_name -> pacioli.v1.ReleaseBond
+	27, // 24: pacioli.v1.Operation.propose:type_name -> pacioli.v1.Propose
+	28, // 25: pacioli.v1.Operation.approve:type_name -> pacioli.v1.Approve
+	29, // 26: pacioli.v1.Operation.reactivate:type_name -> pacioli.v1.Reactivate
+	6,  // 27: pacioli.v1.SetLine.credit:type_name -> pacioli.v1.Limit
+	6,  // 28: pacioli.v1.SetLine.cap:type_name -> pacioli.v1.Limit
+	6,  // 29: pacioli.v1.OpenLine.ceiling:type_name -> pacioli.v1.Limit
+	30, // 30: pacioli.v1.Propose.change:type_name -> pacioli.v1.Change
+	31, // 31: pacioli.v1.Change.add_validator:type_name -> pacioli.v1.AddValidator
+	32, // 32: pacioli.v1.Change.remove_validator:type_name -> pacioli.v1.RemoveValidator
+	33, // 33: pacioli.v1.Change.set_power:type_name -> pacioli.v1.SetPower
+	34, // 34: pacioli.v1.Change.rotate_key:type_name -> pacioli.v1.RotateKey
+	35, // 35: pacioli.v1.Change.set_parameters:type_name -> pacioli.v1.SetParameters
+	36, // 36: pacioli.v1.SetParameters.parameters:type_name -> pacioli.v1.Parameters
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_pacioli_v1_tx_proto_init() }
@@ -2431,6 +3291,7 @@ func file_pacioli_v1_tx_proto_init() {
 	if File_pacioli_v1_tx_proto != nil {
 		return
 	}
+	file_pacioli_v1_state_proto_init()
 	file_pacioli_v1_tx_proto_msgTypes[5].OneofWrappers = []any{
 		(*Operation_Transfer)(nil),
 		(*Operation_CreateAsset)(nil),
@@ -2450,6 +3311,18 @@ func file_pacioli_v1_tx_proto_init() {
 		(*Operation_StartRecovery)(nil),
 		(*Operation_CancelRecovery)(nil),
 		(*Operation_FinishRecovery)(nil),
+		(*Operation_Bond)(nil),
+		(*Operation_ReleaseBond)(nil),
+		(*Operation_Propose)(nil),
+		(*Operation_Approve)(nil),
+		(*Operation_Reactivate)(nil),
+	}
+	file_pacioli_v1_tx_proto_msgTypes[30].OneofWrappers = []any{
+		(*Change_AddValidator)(nil),
+		(*Change_RemoveValidator)(nil),
+		(*Change_SetPower)(nil),
+		(*Change_RotateKey)(nil),
+		(*Change_SetParameters)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2457,7 +3330,7 @@ func file_pacioli_v1_tx_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pacioli_v1_tx_proto_rawDesc), len(file_pacioli_v1_tx_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -127,7 +127,7 @@ func (c *chain) block(t *testing.T, txs ...[]byte) []Result {
 		}
 		results = append(results, Result{uint32(r.Code), r.Encode()})
 	}
-	outcome, err := b.End(nil)
+	outcome, err := b.End(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestBook(t *testing.T) {
 		for _, r := range results {
 			codes[r.Code]++
 		}
-		if errs := b.block(c.height, c.at, txs, results, nil); errs != nil {
+		if errs := b.block(c.height, c.at, txs, results, nil, nil); errs != nil {
 			t.Fatal(errs)
 		}
 	}
@@ -253,9 +253,9 @@ func TestBook(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, block := range c.blocks[:len(c.blocks)-1] {
-			b.block(block.height, block.at, block.txs, block.results, nil)
+			b.block(block.height, block.at, block.txs, block.results, nil, nil)
 		}
-		errs := b.block(c.height, at, [][]byte{raw}, []Result{r}, nil)
+		errs := b.block(c.height, at, [][]byte{raw}, []Result{r}, nil, nil)
 		if len(errs) != 1 || !strings.Contains(errs[0].Error(), want) {
 			t.Errorf("%s: %v, want %q", what, errs, want)
 		}
@@ -290,12 +290,106 @@ func TestBook(t *testing.T) {
 	late := c.sign(t, 0, ledger.Signer{Nonce: [16]byte{1}}, until, policy, 1, c.keys[1], pay(1))
 	refuse("expired", "refused with code 10", late, receipt(late, keep), time.Unix(int64(until), 0))
 	refuse("too early", "refused with code 11", late, receipt(late, keep), c.at.Add(-time.Hour))
-	b.block(c.height, c.at, nil, nil, nil)
+	b.block(c.height, c.at, nil, nil, nil, nil)
 	same()
 	b.BeginBlock(c.height+1, uint64(c.at.UnixMilli())+1000_000)
-	b.EndBlock(nil)
+	b.EndBlock(nil, nil)
 	if string(b.provable()["\x51"]) == string(c.state["\x51"]) {
 		t.Error("a block more leaves the book as it was")
+	}
+}
+
+// TestBookVotes: the book counts who has missed a block as the rulebook does, and knows from then on who votes.
+func TestBookVotes(t *testing.T) {
+	c := newChain(t)
+	var set []types.GenesisValidator
+	for i := range 5 {
+		key := cmted25519.GenPrivKeyFromSecret([]byte{byte(i)}).PubKey()
+		set = append(set, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: 10})
+	}
+	g, err := genesis.FromDoc(c.doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.State.Parameters.MissedWindow, g.State.Parameters.MaxMissed = 10, 3
+	g.State.Validators = nil
+	for i, v := range set { // who has no operator is never set inactive
+		g.State.Validators = append(g.State.Validators, ledger.GenesisValidator{PubKey: v.PubKey.Bytes(), Operator: crypto.Address{0xa0, byte(i)}})
+	}
+	doc, err := genesis.New("audit", c.at, set, g.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, err = genesis.FromDoc(doc); err != nil {
+		t.Fatal(err)
+	}
+	outcome, _, err := g.Outcome()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := ledger.Memory{}
+	state.Apply(outcome.Writes)
+	b, err := newBook(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := b.validators[1].Hash()
+	for h := uint64(1); h <= 8; h++ {
+		at := c.at.Add(time.Duration(h) * time.Second)
+		var commit *types.Commit
+		var votes []ledger.Vote
+		if h > 1 {
+			commit = &types.Commit{}
+			for i, v := range b.validators[h-1].Validators {
+				signature := types.CommitSig{BlockIDFlag: types.BlockIDFlagCommit, ValidatorAddress: v.Address}
+				if i == 2 && h < 6 {
+					signature = types.NewCommitSigAbsent() // as CometBFT has it: without a name
+				}
+				commit.Signatures = append(commit.Signatures, signature)
+				votes = append(votes, ledger.Vote{Validator: ledger.ConsensusAddress(v.Address), Signed: signature.BlockIDFlag != types.BlockIDFlagAbsent})
+			}
+		}
+		// Absent in the commits of blocks 2 to 5, inactive by block 5, and no more in the set that votes about block 7.
+		header := &Block{Height: h, Validators: whole, NextValidators: whole}
+		left := b.validators[h].Hash()
+		if h >= 7 {
+			header.Validators = left
+		}
+		if h >= 6 {
+			header.NextValidators = b.validators[h+1].Hash()
+		}
+		if err := b.elected(header); err != nil {
+			t.Error(err)
+		}
+		if h >= 7 == bytes.Equal(left, whole) {
+			t.Errorf("block %d: the set is %X, and was %X in the beginning", h, left, whole)
+		}
+		if h == 7 {
+			header.Validators = whole
+			if b.elected(header) == nil {
+				t.Error("the set of before is taken")
+			}
+			if _, err := b.votes(h+1, &types.Commit{Signatures: make([]types.CommitSig, 5)}); err == nil {
+				t.Error("a commit of five is taken")
+			}
+		}
+		block, err := ledger.NewBlock(state, ledger.Header{Height: h, UnixMillis: uint64(at.UnixMilli())}, ledger.Direct{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcome, err = block.End(nil, votes); err != nil {
+			t.Fatal(err)
+		}
+		state.Apply(outcome.Writes)
+		if errs := b.block(h, at, nil, nil, nil, commit); errs != nil {
+			t.Fatal(errs)
+		}
+		rows := b.provable()
+		for key, value := range state {
+			if _, ok := ledger.TreeOf([]byte(key)); ok && string(value) != string(rows[key]) {
+				t.Errorf("block %d: row %x is %x, the book says %x", h, key, value, rows[key])
+			}
+		}
 	}
 }
 
@@ -306,7 +400,7 @@ func (c *chain) accept(t *testing.T, b *book, raw []byte) {
 	if results[0].Code != 0 {
 		t.Fatalf("code %d", results[0].Code)
 	}
-	if errs := b.block(c.height, c.at, [][]byte{raw}, results, nil); errs != nil {
+	if errs := b.block(c.height, c.at, [][]byte{raw}, results, nil, nil); errs != nil {
 		t.Fatal(errs)
 	}
 }
@@ -376,5 +470,55 @@ func TestRecord(t *testing.T) {
 	}
 	if _, err := ReadClaims(strings.NewReader("{}\nx\n")); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Error(err)
+	}
+}
+
+// TestReads falsifies reads, and commits, in every way that the audit must notice.
+func TestReads(t *testing.T) {
+	rows := map[string][]byte{"a": {1}, "b": {}}
+	good := []Read{{Client: "x", Node: "n", Key: []byte("a"), Value: []byte{1}, Present: true, Height: 5}, {Client: "x", Node: "n", Key: []byte("c"), Height: 6}, {Client: "x", Node: "n", Key: []byte("d"), Height: 2, Chosen: true},
+		{Client: "x", Node: "m", Key: []byte("b"), Present: true, Height: 3}, {Client: "y", Node: "n", Key: []byte("c"), Height: 4}, {Client: "x", Node: "n", Key: []byte("c"), Height: 6}}
+	if faults := append(readTrue(good, rows), monotonic(good)...); len(faults) != 0 {
+		t.Errorf("true reads: %v", faults)
+	}
+	for what, r := range map[string]Read{"another value": {Key: []byte("a"), Value: []byte{2}, Present: true}, "hidden": {Key: []byte("b")}, "invented": {Key: []byte("c"), Present: true}} {
+		if len(readTrue([]Read{r}, rows)) != 1 {
+			t.Errorf("%s: not noticed", what)
+		}
+	}
+	if faults := monotonic(append(good, Read{Client: "x", Node: "n", Height: 5})); len(faults) != 1 {
+		t.Errorf("an older read: %v", faults)
+	}
+}
+
+// TestSignedTwice falsifies commits.
+func TestSignedTwice(t *testing.T) {
+	block := func(b byte) types.BlockID { return types.BlockID{Hash: bytes.Repeat([]byte{b}, 32)} }
+	commit := func(height int64, round int32, id types.BlockID, flags ...types.BlockIDFlag) *types.Commit {
+		c := &types.Commit{Height: height, Round: round, BlockID: id}
+		for i, f := range flags {
+			s := types.CommitSig{BlockIDFlag: f}
+			if f != types.BlockIDFlagAbsent {
+				s.ValidatorAddress = bytes.Repeat([]byte{byte(i)}, 20)
+			}
+			c.Signatures = append(c.Signatures, s)
+		}
+		return c
+	}
+	const absent, signed, none = types.BlockIDFlagAbsent, types.BlockIDFlagCommit, types.BlockIDFlagNil
+	// Another node has seen other signatures; in another height everything is new; validator 0 had no block in the first round.
+	good := []*types.Commit{nil, commit(5, 0, block(1), signed, signed, signed, absent), commit(5, 0, block(1), signed, absent, signed, none), commit(6, 0, block(2), none, signed, signed, signed),
+		commit(6, 1, block(2), signed, signed, signed, signed)}
+	if faults := signedTwice(good, nil); len(faults) != 0 {
+		t.Errorf("good commits: %v", faults)
+	}
+	for what, bad := range map[string]*types.Commit{"two blocks": commit(5, 0, block(3), absent, signed), "two blocks in two rounds": commit(5, 1, block(3), absent, signed), "a block and none": commit(5, 0, block(1), absent, none)} {
+		all := append(slices.Clone(good), bad)
+		if faults := signedTwice(all, nil); len(faults) != 1 {
+			t.Errorf("%s: %v", what, faults)
+		}
+		if faults := signedTwice(all, [][]byte{bytes.Repeat([]byte{1}, 20)}); len(faults) != 0 {
+			t.Errorf("%s by who was made to: %v", what, faults)
+		}
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	cmtcrypto "github.com/cometbft/cometbft/crypto"
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/crypto/mldsa65"
 	"github.com/cometbft/cometbft/types"
 
 	"github.com/pacioli-ledger/pacioli/client"
@@ -19,7 +22,7 @@ import (
 // nodes. It is told every block, predicts every receipt, and ends with every row that the nodes must be able to prove.
 type book struct {
 	*reference.Ledger
-	validators map[string][]byte // public keys by CometBFT's names
+	validators map[uint64]*types.ValidatorSet // by the height at which they vote, from that of the last block on to two above it
 	txs        int
 	failed     int
 	operations int
@@ -35,10 +38,13 @@ func newBook(doc *types.GenesisDoc) (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &book{validators: map[string][]byte{}}
-	for _, v := range g.Validators {
-		name := v.Address()
-		b.validators[string(name[:])] = v.PublicKey
+	set := make([]*types.Validator, len(doc.Validators))
+	for i, v := range doc.Validators {
+		set[i] = types.NewValidator(v.PubKey, v.Power)
+	}
+	b := &book{validators: map[uint64]*types.ValidatorSet{}}
+	for i := range uint64(2) {
+		b.validators[g.InitialHeight+i] = types.NewValidatorSet(set)
 	}
 	b.Ledger, err = reference.New(doc.ChainID, encoded, reference.Keys{
 		Verify: func(scheme uint32, key, message, signature []byte) bool {
@@ -49,27 +55,76 @@ func newBook(doc *types.GenesisDoc) (*book, error) {
 	return b, err
 }
 
-// block enters a block and returns what is wrong with it.
-func (b *book) block(height uint64, at time.Time, txs [][]byte, results []Result, evidence []types.Evidence) (errs []error) {
+// block enters a block and returns what is wrong with it. The commit is that of the block before; nil: nobody is said to
+// have signed it, or not.
+func (b *book) block(height uint64, at time.Time, txs [][]byte, results []Result, evidence []types.Evidence, commit *types.Commit) (errs []error) {
 	b.BeginBlock(height, uint64(at.UnixMilli()))
 	for i, raw := range txs {
 		if err := b.transaction(raw, results[i]); err != nil {
 			errs = append(errs, fmt.Errorf("block %d, transaction %d: %w", height, i, err))
 		}
 	}
-	var guilty [][]byte
+	var guilty [][20]byte
 	for _, e := range evidence {
 		switch e := e.(type) {
 		case *types.DuplicateVoteEvidence:
-			guilty = append(guilty, b.validators[string(e.VoteA.ValidatorAddress)])
+			guilty = append(guilty, [20]byte(e.VoteA.ValidatorAddress))
 		case *types.LightClientAttackEvidence:
 			for _, v := range e.ByzantineValidators {
-				guilty = append(guilty, b.validators[string(v.Address)])
+				guilty = append(guilty, [20]byte(v.Address))
 			}
 		}
 	}
-	b.EndBlock(guilty)
+	votes, err := b.votes(height, commit)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	updates := b.EndBlock(guilty, votes)
+	next := b.validators[height+1].Copy()
+	var changes []*types.Validator
+	for _, u := range updates {
+		var key cmtcrypto.PubKey = ed25519.PubKey(u.PublicKey)
+		if u.Scheme == uint32(crypto.MLDSA65) {
+			pq, err := mldsa65.NewPubKeyFromBytes(u.PublicKey)
+			if err != nil {
+				return append(errs, fmt.Errorf("block %d makes a validator of no key: %w", height, err))
+			}
+			key = pq
+		}
+		changes = append(changes, types.NewValidator(key, int64(u.Power)))
+	}
+	if err := next.UpdateWithChangeSet(changes); err != nil {
+		errs = append(errs, fmt.Errorf("block %d changes the validators in a way that consensus cannot: %w", height, err))
+	}
+	b.validators[height+2] = next
+	delete(b.validators, height-1)
 	return errs
+}
+
+// votes tells who signed the block before. A commit gives no name for who did not: its places are those of the set.
+func (b *book) votes(height uint64, commit *types.Commit) (votes []reference.Vote, err error) {
+	set := b.validators[height-1]
+	if commit == nil || set == nil { // the first block
+		return nil, nil
+	}
+	if commit.Size() != set.Size() {
+		return nil, fmt.Errorf("block %d has a commit of %d validators, the book has %d", height, commit.Size(), set.Size())
+	}
+	for i, v := range set.Validators {
+		votes = append(votes, reference.Vote{Validator: [20]byte(v.Address), Signed: commit.Signatures[i].BlockIDFlag != types.BlockIDFlagAbsent})
+	}
+	return votes, nil
+}
+
+// elected tells what is wrong with the validators that a block's header names. It comes before the block is entered.
+func (b *book) elected(block *Block) error {
+	if set := b.validators[block.Height]; !bytes.Equal(set.Hash(), block.Validators) {
+		return fmt.Errorf("block %d names the validators %X, the book has %d with %X", block.Height, block.Validators, set.Size(), set.Hash())
+	}
+	if set := b.validators[block.Height+1]; !bytes.Equal(set.Hash(), block.NextValidators) {
+		return fmt.Errorf("block %d names the next validators %X, the book has %d with %X", block.Height, block.NextValidators, set.Size(), set.Hash())
+	}
+	return nil
 }
 
 // transaction enters one transaction.
@@ -95,9 +150,10 @@ func (b *book) transaction(raw []byte, result Result) error {
 	return nil
 }
 
-// proven compares the whole state, row by row, with what one node proves at a height.
-func (b *book) proven(ctx context.Context, url string, doc *types.GenesisDoc, height uint64, rows map[string][]byte) (faults []error, err error) {
-	c, err := client.Dial(ctx, client.Options{Nodes: []string{url}, Genesis: doc})
+// proven compares the whole state, row by row, with what one node proves at a height. Trust begins with genesis unless a
+// header is given.
+func (b *book) proven(ctx context.Context, url string, doc *types.GenesisDoc, trust *client.Trust, height uint64, rows map[string][]byte) (faults []error, err error) {
+	c, err := client.Dial(ctx, client.Options{Nodes: []string{url}, Genesis: doc, Trust: trust})
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", url, err)
 	}

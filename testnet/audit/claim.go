@@ -28,8 +28,9 @@ const (
 type Claim struct {
 	ID   crypto.Hash `json:"id"`
 	Raw  []byte      `json:"raw"`
-	Kind string      `json:"kind"` // what the load meant by it
-	Sent int64       `json:"sent"` // before the first node was handed it
+	Kind string      `json:"kind"`           // what the load meant by it
+	Want uint32      `json:"want,omitempty"` // code that it has to end with, where the load knows
+	Sent int64       `json:"sent"`           // before the first node was handed it
 
 	Ending Ending `json:"ending"`
 	Code   uint32 `json:"code"`             // of the receipt, or of the refusal

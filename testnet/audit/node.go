@@ -51,6 +51,35 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	return Status{uint64(i.EarliestBlockHeight), uint64(i.LatestBlockHeight), i.LatestAppHash, i.CatchingUp}, nil
 }
 
+// Validator is a member of the set that signs.
+type Validator struct {
+	Address []byte
+	Power   int64
+}
+
+// Validators asks for the newest validator set, of at most a hundred.
+func (n *Node) Validators(ctx context.Context) ([]Validator, error) {
+	page, perPage := 1, 100
+	got, err := n.rpc.Validators(ctx, nil, &page, &perPage)
+	if err != nil {
+		return nil, fmt.Errorf("node %s: validators: %w", n.URL, err)
+	}
+	var set []Validator
+	for _, v := range got.Validators {
+		set = append(set, Validator{v.Address, v.VotingPower})
+	}
+	return set, nil
+}
+
+// Commit asks for the signatures of the newest block, as they have come to this node.
+func (n *Node) Commit(ctx context.Context) (*types.Commit, error) {
+	got, err := n.rpc.Commit(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("node %s: commit: %w", n.URL, err)
+	}
+	return got.Commit, nil
+}
+
 // Result is the hashed part of a transaction's result.
 type Result struct {
 	Code uint32
@@ -66,8 +95,12 @@ type Block struct {
 	LastHash    []byte // of the block before
 	AppHash     []byte // of the state before this block
 	LastResults []byte // over the results of the block before
+	Validators  []byte // hash of the set that votes about this block
 	Txs         [][]byte
 	Evidence    []types.Evidence
+	LastCommit  *types.Commit // who signed the block before
+
+	NextValidators []byte // hash of the set of the next block
 
 	Results     []Result
 	ResultsHash []byte // computed from them: the next header must have it
@@ -102,7 +135,7 @@ func (n *Node) Block(ctx context.Context, height uint64) (*Block, error) {
 		return fail("%d results for %d transactions", len(results.TxsResults), len(b.Txs))
 	}
 	block := &Block{Height: height, Time: b.Time, Hash: b.Hash(), LastHash: b.LastBlockID.Hash, AppHash: b.AppHash, LastResults: b.LastResultsHash,
-		Evidence: b.Evidence.Evidence, ResultsHash: types.NewResults(results.TxsResults).Hash(), NextAppHash: results.AppHash}
+		Validators: b.ValidatorsHash, NextValidators: b.NextValidatorsHash, Evidence: b.Evidence.Evidence, LastCommit: b.LastCommit, ResultsHash: types.NewResults(results.TxsResults).Hash(), NextAppHash: results.AppHash}
 	for i, tx := range b.Txs {
 		block.Txs = append(block.Txs, tx)
 		block.Results = append(block.Results, Result{results.TxsResults[i].Code, results.TxsResults[i].Data})
@@ -127,8 +160,8 @@ func (b *Block) Follows(last *Block) error {
 	return nil
 }
 
-// same tells where two nodes' blocks of one height differ.
-func (b *Block) same(other *Block) error {
+// Same tells where two nodes' blocks of one height differ.
+func (b *Block) Same(other *Block) error {
 	for _, c := range []struct {
 		what  string
 		x, y  []byte

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -51,9 +52,12 @@ type Options struct {
 	// Receivers is the number of accounts without keys that are paid besides the payers; 0: 20.
 	Receivers int
 	Seed      uint64
-	Rate      float64       // payments a second, above 0
-	Count     int           // at most so many; 0: no bound but MaxPayments
-	Duration  time.Duration // 0: until the context ends, or Stop
+	Rate      float64         // payments a second, above 0
+	Stories   float64         // sequences of other operations that begin each second; 0: none
+	Operators []client.Signer // of the validators, two at least, who vote; none: nobody does
+	Expected  time.Duration   // before Stop is called; what takes longer is left out of stories
+	Count     int             // at most so many; 0: no bound but MaxPayments
+	Duration  time.Duration   // 0: until the context ends, or Stop
 	// Settle is how long the last payments are waited for at the end; 0: 30 s. What is not settled then is unknown.
 	Settle time.Duration
 	Logger *slog.Logger // nil: none
@@ -72,6 +76,8 @@ const (
 	// resendFirst and resendMost bound the pause before a payment that is not settled is handed to another node: the
 	// first may have been killed with its mempool.
 	resendFirst, resendMost = 2 * time.Second, 8 * time.Second
+	// maxStories bounds the stories under way: each is a goroutine with one transaction at a time.
+	maxStories = 400
 	// maxResends bounds the payments that are handed in again at the same time.
 	maxResends = 16
 )
@@ -81,7 +87,10 @@ type Progress struct {
 	Made    int // payments, also those that could not be sent
 	Skipped int // due, but too many were in flight
 	Ended   map[audit.Ending]int
-	Height  uint64 // newest block whose results are certain
+	Height  uint64         // newest block whose results are certain
+	Stories int            // sequences of other operations that are over
+	Told    int            // of them, to their end
+	Kinds   map[string]int // operations that took effect, anybody's, by kind
 }
 
 // Load is a running load.
@@ -104,6 +113,7 @@ type Load struct {
 	byKey    map[replayKey][]*payment // pending ones
 	used     map[replayKey]crypto.Hash
 	settled  []*payment // final ones by nonce, whose nonces can be used again; the newest few
+	telling  int        // stories under way
 	progress Progress
 }
 
@@ -118,15 +128,16 @@ type replayKey struct {
 // payment is one payment under way. Its fields are guarded by Load.mu, but for those that never change.
 type payment struct {
 	claim audit.Claim
-	payer *Payer
+	payer *Payer // nil: of a story
 	key   replayKey
 	until uint64
+	done  chan struct{} // closed at its end; nil: nobody waits
 
-	handed   bool // a node has it, or may have it
+	receipt  []byte // of a final one
+	handed   bool   // a node has it, or may have it
 	ended    bool
 	resendAt time.Time
 	pause    time.Duration
-	cancel   context.CancelFunc
 }
 
 // New prepares a load. The network must answer.
@@ -146,7 +157,7 @@ func New(ctx context.Context, o Options) (*Load, error) {
 	l := &Load{o: o, log: o.Logger, network: o.Client.NetworkID(), base: time.Now(), stop: make(chan struct{}),
 		random:  rand.New(rand.NewChaCha8(wide(o.Seed, "load"))),
 		pending: map[crypto.Hash]*payment{}, byKey: map[replayKey][]*payment{}, used: map[replayKey]crypto.Hash{},
-		progress: Progress{Ended: map[audit.Ending]int{}}}
+		progress: Progress{Ended: map[audit.Ending]int{}, Kinds: map[string]int{}}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -189,10 +200,7 @@ func (l *Load) Progress() Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.progress
-	p.Ended = map[audit.Ending]int{}
-	for k, v := range l.progress.Ended {
-		p.Ended[k] = v
-	}
+	p.Ended, p.Kinds = maps.Clone(p.Ended), maps.Clone(p.Kinds)
 	return p
 }
 
@@ -212,6 +220,12 @@ func (l *Load) Run(ctx context.Context) []audit.Claim {
 		timer := time.NewTimer(l.o.Duration)
 		defer timer.Stop()
 		over = timer.C
+	}
+	if l.o.Stories > 0 {
+		helpers.Go(func() { l.narrate(background) })
+	}
+	if len(l.o.Operators) > 1 {
+		helpers.Go(func() { l.vote(background) })
 	}
 	interval := time.Duration(float64(time.Second) / l.o.Rate)
 	due := time.Now()
@@ -233,7 +247,7 @@ making:
 	settle := time.Now().Add(l.o.Settle)
 	for time.Now().Before(settle) && ctx.Err() == nil {
 		l.mu.Lock()
-		open := len(l.pending)
+		open := len(l.pending) + l.telling
 		l.mu.Unlock()
 		if open == 0 {
 			break
@@ -267,6 +281,9 @@ func (l *Load) end(p *payment, ending audit.Ending, code uint32) {
 		p.claim.Acked = l.now()
 	}
 	l.progress.Ended[ending]++
+	if p.done != nil {
+		close(p.done)
+	}
 	delete(l.pending, p.claim.ID)
 	same := slices.DeleteFunc(l.byKey[p.key], func(q *payment) bool { return q == p })
 	if len(same) == 0 {
@@ -279,6 +296,40 @@ func (l *Load) end(p *payment, ending audit.Ending, code uint32) {
 		if ending == audit.Unsent || ending == audit.Refused {
 			p.payer.holes = append(p.payer.holes, p.key.sequence)
 		}
+	}
+}
+
+// narrate begins stories at a fixed rate until Stop, and waits for those under way.
+func (l *Load) narrate(ctx context.Context) {
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	tick := time.NewTicker(time.Duration(float64(time.Second) / l.o.Stories))
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
+		l.mu.Lock()
+		full := l.telling >= maxStories
+		if full {
+			l.progress.Skipped++
+		} else {
+			l.telling++
+		}
+		l.mu.Unlock()
+		if full {
+			continue
+		}
+		telling.Go(func() {
+			l.tell(ctx, n)
+			l.mu.Lock()
+			l.telling--
+			l.mu.Unlock()
+		})
 	}
 }
 
@@ -428,20 +479,45 @@ func (l *Load) pay(ctx context.Context, plan plan) {
 	if err != nil {
 		panic(fmt.Sprintf("a payment of kind %s by %s does not decode: %s", plan.kind, plan.payer.Name, err))
 	}
-	submitting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	p := &payment{payer: plan.payer, key: plan.key, until: plan.key.until, pause: resendFirst, cancel: cancel,
+	p := &payment{payer: plan.payer, key: plan.key, until: plan.key.until, pause: resendFirst,
 		claim: audit.Claim{ID: tx.ID(l.network.ID), Raw: raw, Kind: plan.kind}}
+	l.enter(p)
+	ended := l.handed(p, l.handIn(ctx, p))
+	for range plan.extra {
+		if ended || ctx.Err() != nil {
+			return
+		}
+		l.again(ctx, p)
+		select {
+		case <-time.After(time.Duration(50+100*plan.extra) * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// enter writes a payment into the record, before any node hears of it.
+func (l *Load) enter(p *payment) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	p.claim.Sent = l.now()
 	l.all = append(l.all, p)
 	l.progress.Made++
 	l.pending[p.claim.ID] = p
 	l.byKey[p.key] = append(l.byKey[p.key], p)
-	l.mu.Unlock()
+}
 
-	_, err = l.o.Client.Submit(submitting, raw)
+// handIn hands a payment to nodes until one takes it.
+func (l *Load) handIn(ctx context.Context, p *payment) error {
+	submitting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := l.o.Client.Submit(submitting, p.claim.Raw)
+	return err
+}
+
+// handed notes what came of handing a payment in, and tells whether it has ended without a block.
+func (l *Load) handed(p *payment, err error) bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	refusal, refused := errors.AsType[*client.Refusal](err)
 	_, unknown := errors.AsType[*client.Unknown](err)
 	switch {
@@ -468,18 +544,7 @@ func (l *Load) pay(ctx context.Context, plan plan) {
 		p.claim.Text = err.Error()
 		l.end(p, audit.Unsent, 0)
 	}
-	ended := p.ended && p.claim.Ending != audit.Final
-	l.mu.Unlock()
-	for range plan.extra {
-		if ended || ctx.Err() != nil {
-			return
-		}
-		l.again(ctx, p)
-		select {
-		case <-time.After(time.Duration(50+100*plan.extra) * time.Millisecond):
-		case <-ctx.Done():
-		}
-	}
+	return p.ended && p.claim.Ending != audit.Final
 }
 
 // again hands a payment in again, to the next node.
@@ -571,6 +636,11 @@ func (l *Load) see(blocks []*audit.Block) {
 				continue // the audit reports it
 			}
 			id := tx.ID(l.network.ID)
+			if b.Results[i].Code == 0 {
+				for _, o := range tx.Body.Operations {
+					l.progress.Kinds[o.Kind().String()]++
+				}
+			}
 			for _, s := range tx.Body.Signers {
 				key := replayKey{s.Address, s.Sequence, tx.Body.ValidUntil, s.Nonce}
 				l.used[key] = id
@@ -582,11 +652,12 @@ func (l *Load) see(blocks []*audit.Block) {
 			}
 			if p := l.pending[id]; p != nil {
 				p.claim.Height, p.claim.Index = b.Height, uint64(i)
-				if p.payer.registered.IsZero() {
+				if p.payer != nil && p.payer.registered.IsZero() {
 					p.payer.registered = time.Now()
 				}
+				p.receipt = b.Results[i].Data
 				l.end(p, audit.Final, b.Results[i].Code)
-				if p.key.sequence == 0 {
+				if p.key.sequence == 0 && p.payer != nil {
 					if l.settled = append(l.settled, p); len(l.settled) > 200 {
 						l.settled = l.settled[1:]
 					}

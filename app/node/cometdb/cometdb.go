@@ -12,12 +12,15 @@ package cometdb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,6 +29,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	dbm "github.com/cometbft/cometbft-db"
 	"github.com/cometbft/cometbft/config"
+
+	"github.com/pacioli-ledger/pacioli/failpoint"
 )
 
 var (
@@ -73,22 +78,31 @@ func Provider(dir string, o Options) *Databases {
 // Open is a config.DBProvider. A database that is open already is given again: CometBFT opens each once, but its tools
 // and our own may meet in one process.
 func (p *Databases) Open(ctx *config.DBContext) (dbm.DB, error) {
+	db, err := p.Named(ctx.ID)
+	if err != nil {
+		return nil, err // not a DB that is nil
+	}
+	return db, nil
+}
+
+// Named is Open by a name, as "blockstore".
+func (p *Databases) Named(name string) (*DB, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, fmt.Errorf("open database %s: %w", ctx.ID, ErrClosed)
+		return nil, fmt.Errorf("open database %s: %w", name, ErrClosed)
 	}
-	if ctx.ID == "" || filepath.Base(ctx.ID) != ctx.ID {
-		return nil, fmt.Errorf("open database: %q is not a name", ctx.ID)
+	if name == "" || filepath.Base(name) != name {
+		return nil, fmt.Errorf("open database: %q is not a name", name)
 	}
-	if db := p.open[ctx.ID]; db != nil && !db.isClosed() {
+	if db := p.open[name]; db != nil && !db.isClosed() {
 		return db, nil
 	}
-	db, err := open(filepath.Join(p.dir, ctx.ID+".db"), ctx.ID, p.o)
+	db, err := open(filepath.Join(p.dir, name+".db"), name, p.o)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", ctx.ID, err)
+		return nil, fmt.Errorf("open database %s: %w", name, err)
 	}
-	p.open[ctx.ID] = db
+	p.open[name] = db
 	return db, nil
 }
 
@@ -106,6 +120,55 @@ func (p *Databases) Close() error {
 	}
 	p.open = nil
 	return errors.Join(errs...)
+}
+
+// Checkpoint copies every open database into a folder below dir, named as in Provider's. The block store comes first, then
+// the state, as CometBFT writes them: so the copy's blocks are never behind its state. Tables are hard links.
+func (p *Databases) Checkpoint(dir string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	names := slices.SortedFunc(maps.Keys(p.open), func(a, b string) int {
+		return cmp.Or(cmp.Compare(checkpointOrder(a), checkpointOrder(b)), cmp.Compare(a, b))
+	})
+	for _, name := range names {
+		if err := p.open[name].usable(); err != nil {
+			return err
+		}
+		if err := p.open[name].pebble.Checkpoint(filepath.Join(dir, name+".db"), pebble.WithFlushedWAL()); err != nil {
+			return fmt.Errorf("copy database %s to %s: %w", name, dir, err)
+		}
+	}
+	return nil
+}
+
+func checkpointOrder(name string) int {
+	switch name {
+	case "blockstore":
+		return 0
+	case "state":
+		return 1
+	}
+	return 2
+}
+
+// Compact rewrites the tables of every open database, so that what was deleted no longer takes space. It must have returned
+// before Close; ctx ends it early, which leaves the databases sound.
+func (p *Databases) Compact(ctx context.Context) error {
+	p.mu.Lock()
+	open := slices.Collect(maps.Values(p.open))
+	p.mu.Unlock()
+	for _, db := range open {
+		if err := db.usable(); err != nil {
+			return err
+		}
+		if err := db.wrote("compact", db.pebble.Compact(ctx, []byte{0}, []byte{0xff}, false)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var _ config.DBProvider = (*Databases)(nil).Open
@@ -394,8 +457,14 @@ func (b *batch) write(o *pebble.WriteOptions) error {
 			return err
 		}
 	}
+	if o.GetSync() {
+		failpoint.Here("comet.write")
+	}
 	if err := b.db.wrote("write batch", b.b.Commit(o)); err != nil {
 		return err
+	}
+	if o.GetSync() {
+		failpoint.Here("comet.written")
 	}
 	return b.Close()
 }
