@@ -6,14 +6,13 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // pebbleOptions spells out every option that matters: Pebble's defaults are for small databases (8 MB cache, 4 MB
 // memtable, no bloom filters, the oldest disk format).
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          s.o.FS,
+		FS:                          DurableMarkers(s.o.FS),
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   s.o.CacheBytes,
 		MemTableSize:                uint64(s.o.MemTableBytes),
@@ -42,9 +41,6 @@ func (s *Store) pebbleOptions() *pebble.Options {
 				s.log.Warn("database holds writes back until compactions catch up", "reason", info.Reason)
 			},
 		},
-	}
-	if o.FS == nil {
-		o.FS = vfs.Default
 	}
 	if o.CacheSize == 0 {
 		o.CacheSize = defaultCacheBytes

@@ -31,6 +31,7 @@ import (
 	"github.com/cometbft/cometbft/config"
 
 	"github.com/pacioli-ledger/pacioli/failpoint"
+	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
 var (
@@ -190,7 +191,7 @@ var _ dbm.DB = (*DB)(nil)
 func open(dir, name string, o Options) (*DB, error) {
 	db := &DB{name: name, log: o.Logger, fatal: o.OnFatal}
 	po := &pebble.Options{
-		FS:                          o.FS,
+		FS:                          store.DurableMarkers(o.FS),
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cacheBytes,
 		MemTableSize:                memTableBytes,
@@ -209,9 +210,6 @@ func open(dir, name string, o Options) (*DB, error) {
 				db.log.Warn("disk is slow; look at the machine's storage", "db", name, "took", info.Duration)
 			},
 		},
-	}
-	if po.FS == nil {
-		po.FS = vfs.Default
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)

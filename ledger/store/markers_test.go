@@ -1,0 +1,80 @@
+package store
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestMarkerNeedsManifest: power fails before each operation on the disk while a database is opened a second time, and every
+// name that was not synced survives or not, whatever the order. The database opens, and has what was synced.
+func TestMarkerNeedsManifest(t *testing.T) {
+	broken := func(wrap func(vfs.FS) vfs.FS) (failed, crashes int) {
+		mem := vfs.NewCrashableMem()
+		hook := &hookFS{FS: mem}
+		options := func(fs vfs.FS) *pebble.Options {
+			return &pebble.Options{FS: wrap(fs), FormatMajorVersion: pebble.FormatNewest, Logger: quiet{}}
+		}
+		db, err := pebble.Open("db", options(hook))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Set([]byte("k"), []byte("v"), pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var clones []*vfs.MemFS
+		rng := rand.New(rand.NewPCG(1, 0))
+		hook.set(func(string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for range 16 {
+				clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+			}
+			return nil
+		}, nil)
+		if db, err = pebble.Open("db", options(hook)); err != nil {
+			t.Fatal(err)
+		}
+		hook.set(nil, nil)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range clones {
+			db, err := pebble.Open("db", options(c))
+			if err != nil {
+				failed++
+				continue
+			}
+			if v, closer, err := db.Get([]byte("k")); err != nil || string(v) != "v" {
+				t.Errorf("after a crash: %q, %v", v, err)
+			} else {
+				closer.Close()
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		return failed, len(clones)
+	}
+	if failed, crashes := broken(DurableMarkers); failed > 0 {
+		t.Errorf("%d of %d crashes left a database that cannot be opened", failed, crashes)
+	}
+	if failed, crashes := broken(func(fs vfs.FS) vfs.FS { return fs }); failed == 0 {
+		t.Errorf("Pebble by itself survives all of %d crashes: DurableMarkers may have become needless", crashes)
+	}
+}
+
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, args ...any) {
+	panic(format)
+}
