@@ -248,16 +248,13 @@ func (a *App) Network() (ledger.Network, error) {
 	return ledger.DecodeNetwork(row)
 }
 
-// errNoState is the answer while the chain has not been initialised.
-var errNoState = errors.New("the node has no state yet: it waits for the first block")
-
 // base returns the state that the next block is executed over, with the function that releases it.
 func (a *App) base() (ledger.Reader, func(), error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last.Header.Height == 0 {
 		if a.genesis == nil {
-			return nil, nil, errNoState
+			return nil, nil, mempool.ErrNoState
 		}
 		return a.genesis.state, func() {}, nil
 	}

@@ -12,6 +12,7 @@ import (
 	cryptoproto "github.com/cometbft/cometbft/proto/tendermint/crypto"
 
 	"github.com/pacioli-ledger/pacioli/app/index"
+	"github.com/pacioli-ledger/pacioli/app/mempool"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/proof"
@@ -58,7 +59,7 @@ func (a *App) Query(ctx context.Context, req *abci.RequestQuery) (answer *abci.R
 			answer.Code = refused.code
 		case errors.Is(err, store.ErrPruned), errors.Is(err, index.ErrPruned):
 			answer.Code = query.Pruned
-		case errors.Is(err, store.ErrNotCommitted), errors.Is(err, errNoState):
+		case errors.Is(err, store.ErrNotCommitted), errors.Is(err, mempool.ErrNoState):
 			answer.Code = query.NotYet
 		default:
 			a.log.Error("answer query", "path", req.Path, "err", err)

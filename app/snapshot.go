@@ -15,6 +15,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 
 	"github.com/pacioli-ledger/pacioli/app/index"
+	"github.com/pacioli-ledger/pacioli/app/mempool"
 	"github.com/pacioli-ledger/pacioli/app/snapshot"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
@@ -145,7 +146,7 @@ func (a *App) TakeSnapshot(ctx context.Context) (*snapshot.Manifest, error) {
 	view := a.store.View()
 	defer view.Close()
 	if view.Height() == 0 {
-		return nil, errNoState
+		return nil, mempool.ErrNoState
 	}
 	note, err := a.store.Note(view.Height())
 	if err != nil {

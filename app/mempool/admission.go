@@ -2,6 +2,7 @@ package mempool
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -205,12 +206,18 @@ func (c *collect) Verify(a ledger.Authorization) bool {
 	return true
 }
 
+// ErrNoState is what [Admission] answers while the chain has not been initialised.
+var ErrNoState = errors.New("the node has no state yet: it waits for the first block")
+
 // judge judges arrivals by the state and enters the good ones. It returns those that must be judged once more.
 func (p *Pool) judge(live []*arrival) (again []*arrival) {
 	state, last, release, err := p.admission()
-	if err != nil {
-		p.log.Error("opening the state to admit transactions; they are turned away", "error", err)
+	switch {
+	case errors.Is(err, ErrNoState):
 		return nil // admit answers
+	case err != nil:
+		p.log.Error("opening the state to admit transactions; they are turned away", "error", err)
+		return nil
 	}
 	defer release()
 	x := &examination{state: state, last: last}

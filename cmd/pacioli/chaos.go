@@ -41,7 +41,7 @@ The folder with the nodes' data, their logs and the record of all transactions i
 Wrong clocks and full disks need Go and Pacioli's source (--source): the program for them is built over a changed standard library.`,
 		Example: `  pacioli testnet chaos --duration 3m
   pacioli testnet chaos --seed 42 --duration 3h --dir /var/tmp/chaos --output json
-  pacioli testnet chaos --containers --topology testnet/topology.toml
+  pacioli testnet chaos --containers --topology testnet/topology.toml --duration 10m
   pacioli testnet chaos --faults kill,pause --duration 1m
   pacioli testnet chaos --faults -clock-90s,-disk-full`,
 		Args: args(),
@@ -100,7 +100,7 @@ Wrong clocks and full disks need Go and Pacioli's source (--source): the program
 	f.StringVar(&faults, "faults", "all", "those to do, with commas; with a - before the first name, those to leave out")
 	f.StringVar(&o.Dir, "dir", "", "folder for the network; a new one under the system's folder for temporary files when left out")
 	f.BoolVar(&inContainers, "containers", false, "break containers, which needs Docker with compose; else processes")
-	f.StringVar(&topology, "topology", "", "file that describes the network, instead of the two flags below")
+	f.StringVar(&topology, "topology", "", "file that describes the network, instead of the two flags below; whatever it says, snapshots are made every 50 heights")
 	f.IntVar(&validators, "validators", 4, "number of validators; one full node comes with them")
 	f.StringVar(&keyType, "validator-key-type", node.KeyEd25519, "ed25519 or ml_dsa_65; several with commas are used in turn")
 	f.Float64Var(&o.Rate, "rate", 20, "payments a second")

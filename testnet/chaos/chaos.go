@@ -137,8 +137,7 @@ func Topology(validators int, keyTypes string) testnet.Topology {
 	t := testnet.Validators(validators, keyTypes, "chaos-1")
 	t.Nodes = append(t.Nodes, testnet.NodeSpec{Name: "full0", Role: "full"})
 	// Blocks as fast as they come would keep this machine busy with empty work.
-	t.Settings = map[string]any{"consensus.timeout_commit": "100ms", "store.cache_mb": int64(64), "store.tree_cache_nodes": int64(100_000),
-		"snapshot.interval": int64(snapshotInterval), "snapshot.keep": int64(4)} // for who is wiped
+	t.Settings = map[string]any{"consensus.timeout_commit": "100ms", "store.cache_mb": int64(64), "store.tree_cache_nodes": int64(100_000)}
 	t.Containers.Project, t.Containers.Subnet = "pacioli-chaos", "10.213.71.0/24"
 	return t
 }
@@ -150,6 +149,7 @@ func Processes(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return r.report, err
 	}
+	o = r.o
 	l, err := testnet.CreateLocal(o.Dir, testnet.LocalOptions{Topology: &o.Topology, Accounts: load.Addresses(payers), Funds: payerFunds})
 	if err != nil {
 		return r.report, err
@@ -170,6 +170,7 @@ func Containers(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return r.report, err
 	}
+	o = r.o
 	special := -1 // wrong clocks and full disks are this one's
 	if faulty != "" {
 		for i, n := range o.Topology.Nodes {
@@ -219,6 +220,11 @@ func newRun(ctx context.Context, o Options) (r *run, payers []*load.Payer, fault
 	if payers, err = load.NewPayers(o.Seed, 20); err != nil {
 		return r, nil, "", err
 	}
+	// For who is wiped, whatever the topology says.
+	settings := map[string]any{}
+	maps.Copy(settings, o.Topology.Settings)
+	settings["snapshot.interval"], settings["snapshot.keep"] = int64(snapshotInterval), int64(4)
+	r.o.Topology.Settings = settings
 	return r, payers, r.faulty(ctx), nil
 }
 
