@@ -233,6 +233,22 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestLockedValidatorsTurn: while one validator of seven is locked on a block and another is dishonest, every round ends
+// with both waits, until the locked one proposes. That is at most six rounds, and G6 leaves 15 s.
+func TestLockedValidatorsTurn(t *testing.T) {
+	cc, err := DefaultConfig().Comet("home")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waited time.Duration
+	for round := range int32(6) {
+		waited += cc.Consensus.Prevote(round) + cc.Consensus.Precommit(round)
+	}
+	if waited > 12*time.Second { // proposals and votes take some of it
+		t.Errorf("six rounds take %s", waited)
+	}
+}
+
 func TestHome(t *testing.T) {
 	for _, kind := range []string{KeyEd25519, KeyMLDSA65} {
 		h := Home(filepath.Join(t.TempDir(), "home"))
