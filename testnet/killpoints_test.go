@@ -75,3 +75,36 @@ func TestKillPoints(t *testing.T) {
 	}
 	t.Logf("%d ends at %d points, %d blocks, %d payments final", len(points), cometFailPoints+len(failpoint.Names), r.Blocks, r.Claims[audit.Final])
 }
+
+// TestLostVotes ends one of two validators when the sign state has a vote and nobody else does, at each of the votes of two
+// blocks, one of which is its own proposal; takes everything from it but what it has signed last; and starts it again. It must
+// not sign anything else at that place, and without its vote there is no further block.
+func TestLostVotes(t *testing.T) {
+	c := openCluster(t, LocalOptions{Validators: 2, KeyType: node.KeyEd25519, ChainID: "votes", Configure: func(_ int, c *node.Config) {
+		c.Consensus.TimeoutCommit, c.Consensus.IdleBlockInterval = node.Duration(30*time.Millisecond), node.Duration(200*time.Millisecond)
+	}})
+	c.start(0)
+	c.start(1)
+	c.await("the first blocks", 60*time.Second, func() bool { return c.height(1) >= 2 })
+	for votes := 5; votes < 9; votes++ {
+		height := c.height(0)
+		c.signal(1, syscall.SIGKILL)
+		c.startWith(1, fmt.Sprintf("%s=sign.vote:%d", failpoint.Variable, votes))
+		select {
+		case <-c.ended[1]:
+			c.exit[1] = nil
+		case <-time.After(c.factor * 2 * heals):
+			t.Fatalf("it has not signed %d votes", votes)
+		}
+		if err := c.local.Home(1).Wipe(); err != nil {
+			t.Fatal(err)
+		}
+		c.start(1)
+		c.await(fmt.Sprintf("blocks after vote %d was lost", votes), 2*heals, func() bool { return c.height(1) > height+4 })
+	}
+	again := len(c.logged(1, "signed earlier"))
+	if again == 0 {
+		t.Error("no vote was lost: the test has lost its sense")
+	}
+	t.Logf("%d votes were sent that had been signed earlier", again)
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cometbft/cometbft/consensus"
+	cmtstate "github.com/cometbft/cometbft/state"
 	"github.com/cometbft/cometbft/types"
 )
 
@@ -135,6 +136,15 @@ func (c *clock) check(now time.Time, limit time.Duration) (off time.Duration, wa
 		c.warned, warn = now, true
 	}
 	return off, warn, !c.beyond.IsZero() && now.Sub(c.beyond) >= clockPatience
+}
+
+// checkClock refuses to start with a clock that is behind the newest block by more than the limit. CometBFT would panic, with
+// no exit code of ours, when it finds in its log that the others have accepted a block which is a minute ahead of the clock.
+func checkClock(state cmtstate.State, now time.Time, limit time.Duration) error {
+	if behind := state.LastBlockTime.Sub(now); state.LastBlockHeight > 0 && behind > limit {
+		return stop("clock_off", "the clock of this machine says %s, %s before the time of its newest block (%d; limit %s)", now.UTC().Format(time.RFC3339), behind.Round(time.Second), state.LastBlockHeight, limit)
+	}
+	return nil
 }
 
 // watchVotes feeds the clock with the votes of the other validators.

@@ -233,6 +233,61 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestGuardRepeats: what the key will not sign again, consensus gets as it was signed, the prevote that the sign state has
+// forgotten with it.
+func TestGuardRepeats(t *testing.T) {
+	key, dir := ed25519.GenPrivKey(), t.TempDir()
+	var got []*types.Vote
+	begin := func() *guard { // as a node that has lost everything else
+		pv := privval.LoadFilePV(filepath.Join(dir, "key"), filepath.Join(dir, "state"))
+		return &guard{PrivValidator: pv, address: key.PubKey().Address(), prevote: filepath.Join(dir, "prevote"), decided: func(int64, int32) bool { return false },
+			again: func(v *types.Vote) { got = append(got, v) }}
+	}
+	privval.NewFilePV(key, filepath.Join(dir, "key"), filepath.Join(dir, "state")).Save()
+	block := func(b byte) cmtproto.BlockID {
+		hash := bytes.Repeat([]byte{b}, 32)
+		return cmtproto.BlockID{Hash: hash, PartSetHeader: cmtproto.PartSetHeader{Total: 1, Hash: hash}}
+	}
+	vote := func(kind cmtproto.SignedMsgType, height int64, round int32, b byte) *cmtproto.Vote {
+		v := &cmtproto.Vote{Type: kind, Height: height, Round: round, Timestamp: time.Unix(1, 5).UTC()}
+		if b != 0 {
+			v.BlockID = block(b)
+		}
+		return v
+	}
+	g := begin()
+	for _, v := range []*cmtproto.Vote{vote(cmtproto.PrevoteType, 5, 1, 1), vote(cmtproto.PrecommitType, 5, 1, 0)} {
+		if err := g.SignVote("chain", v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(v *cmtproto.Vote, want ...types.BlockID) {
+		t.Helper()
+		got = nil
+		g := begin()
+		if err := g.SignVote("chain", v); err == nil {
+			t.Fatal("it signs twice")
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d votes, want %d", len(got), len(want))
+		}
+		for i, v := range got {
+			if err := v.Verify("chain", key.PubKey()); err != nil || v.BlockID.Key() != want[i].Key() || v.Height != 5 || v.Round != 1 {
+				t.Errorf("%v: %v", v, err)
+			}
+		}
+	}
+	first := types.BlockID{Hash: block(1).Hash, PartSetHeader: types.PartSetHeader{Total: 1, Hash: block(1).Hash}}
+	refused(vote(cmtproto.PrevoteType, 5, 1, 2), first, types.BlockID{})   // the prevote is forgotten by the sign state
+	refused(vote(cmtproto.PrecommitType, 5, 1, 2), first, types.BlockID{}) // the precommit would be another
+	refused(vote(cmtproto.PrevoteType, 5, 0, 2), first, types.BlockID{})   // an earlier round
+	refused(vote(cmtproto.PrevoteType, 4, 0, 2))                           // nobody needs votes of another height
+	if err := os.WriteFile(filepath.Join(dir, "prevote"), []byte("torn{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(vote(cmtproto.PrevoteType, 5, 1, 2), types.BlockID{})
+}
+
 // TestLockedValidatorsTurn: while one validator of seven is locked on a block and another is dishonest, every round ends
 // with both waits, until the locked one proposes. That is at most six rounds, and G6 leaves 15 s.
 func TestLockedValidatorsTurn(t *testing.T) {

@@ -2,11 +2,15 @@ package node
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	cmtcrypto "github.com/cometbft/cometbft/crypto"
+	"github.com/cometbft/cometbft/libs/protoio"
+	"github.com/cometbft/cometbft/privval"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
 
@@ -30,6 +34,10 @@ import (
 // CometBFT's own double_sign_check_height looks for any signature of the key and so finds the node's own: a network of
 // which a third or more was restarted could then not go on.
 //
+// A node that has lost its blocks and its consensus log, but not its sign state, cannot sign again what it had signed when it
+// was killed, and nobody else may have got it. Where all validators that are left are needed, the others would wait for that
+// vote for ever. So the guard gives consensus the signed vote itself, for the block that it was for.
+//
 // It also holds the key that is to follow (rotate.go), and changes over at the first height in whose set that one is.
 type guard struct {
 	types.PrivValidator
@@ -41,6 +49,11 @@ type guard struct {
 	// It is called from consensus, with consensus's lock held.
 	decided   func(height int64, round int32) bool
 	forbidden func(error)
+	// prevote is the file in which the prevote is kept that the sign state, which has one vote, forgets for a precommit.
+	prevote string
+	// again gives consensus a vote of this validator's, of which the index is left to be found. It must not wait: it is called
+	// from consensus, with consensus's lock held.
+	again func(*types.Vote)
 
 	mu      sync.Mutex
 	checked int64              // every block up to here has been searched
@@ -108,7 +121,11 @@ func (g *guard) SignVote(chainID string, vote *cmtproto.Vote) error {
 	if precommit && len(vote.BlockID.Hash) == 0 && g.decided(vote.Height, vote.Round) {
 		return errDecided
 	}
+	if precommit {
+		g.keepPrevote(vote.Height, vote.Round)
+	}
 	if err := g.PrivValidator.SignVote(chainID, vote); err != nil {
+		g.repeat(vote.Height)
 		return err
 	}
 	failpoint.Here("sign.vote")
@@ -131,6 +148,66 @@ func (g *guard) SignProposal(chainID string, proposal *cmtproto.Proposal) error 
 	}
 	failpoint.Here("sign.proposal")
 	return nil
+}
+
+// lastSigned returns what the key in use has signed last; nil for a signer that does not tell.
+func (g *guard) lastSigned() *privval.FilePVLastSignState {
+	if pv, ok := g.PrivValidator.(*privval.FilePV); ok {
+		return &pv.LastSignState
+	}
+	return nil
+}
+
+// keepPrevote writes the prevote of a round down before its precommit takes its place in the sign state. It is not synced,
+// and a failure to write it is none to sign: it is needed only where the data are taken away on purpose (Home.Wipe).
+func (g *guard) keepPrevote(height int64, round int32) {
+	last := g.lastSigned()
+	if last == nil || last.Height != height || last.Round != round || last.Step != stepPrevote {
+		return
+	}
+	text, err := json.Marshal(last)
+	if err == nil {
+		next := g.prevote + ".new"
+		if err = os.WriteFile(next, text, 0o600); err == nil {
+			_ = os.Rename(next, g.prevote)
+		}
+	}
+}
+
+// repeat gives consensus the votes of a height that the key has signed and that it will not sign again.
+func (g *guard) repeat(height int64) {
+	last := g.lastSigned()
+	if last == nil {
+		return
+	}
+	var prevote privval.FilePVLastSignState
+	if text, err := os.ReadFile(g.prevote); err == nil {
+		_ = json.Unmarshal(text, &prevote) // what cannot be read is no vote
+	}
+	for _, s := range []privval.FilePVLastSignState{prevote, *last} {
+		if s.Height != height || s.Step < stepPrevote {
+			continue
+		}
+		if vote := votedFor(s, g.address); vote != nil {
+			g.again(vote)
+		}
+	}
+}
+
+// Steps of privval.FilePVLastSignState.
+const stepPrevote = 2 // a precommit has 3, a proposal 1
+
+// votedFor returns the vote that a sign state is of, with what it was signed over; nil when it cannot be read.
+func votedFor(s privval.FilePVLastSignState, address []byte) *types.Vote {
+	var signed cmtproto.CanonicalVote
+	if err := protoio.UnmarshalDelimited(s.SignBytes, &signed); err != nil {
+		return nil
+	}
+	vote := &types.Vote{Type: signed.Type, Height: signed.Height, Round: int32(signed.Round), Timestamp: signed.Timestamp, ValidatorAddress: address, Signature: s.Signature}
+	if id := signed.BlockID; id != nil {
+		vote.BlockID = types.BlockID{Hash: id.Hash, PartSetHeader: types.PartSetHeader{Total: id.PartSetHeader.Total, Hash: id.PartSetHeader.Hash}}
+	}
+	return vote
 }
 
 // begin notes a height at which the key in use is about to sign: the next key must not sign there.

@@ -26,6 +26,7 @@ import (
 //	config/priv_validator_key.next.json         the key that is to follow it, while there is one (rotate.go)
 //	config/priv_validator_key.retired-....json  keys that were followed by another
 //	data/priv_validator_state.json  what the key has signed last: never restore it from a backup
+//	data/priv_validator_prevote.json  a prevote that the sign state has forgotten for the precommit after it (guard.go)
 //	data/app                        the ledger's state
 //	data/snapshots                  snapshots of the state, for others
 //	data/*.db, data/cs.wal          CometBFT's blocks, state and log
@@ -51,6 +52,9 @@ func (h Home) ValidatorKey() string {
 func (h Home) SignState() string {
 	return filepath.Join(string(h), "data", "priv_validator_state.json")
 }
+
+// lastPrevote returns the path of the prevote before the vote in the sign state.
+func (h Home) lastPrevote() string { return filepath.Join(h.Data(), "priv_validator_prevote.json") }
 
 // App returns the folder of the application's database.
 func (h Home) App() string { return filepath.Join(string(h), "data", "app") }

@@ -50,7 +50,7 @@ func readValidator(path string) (Validator, error) {
 }
 
 // Wipe removes everything that a stopped node has stored, but what its key has signed last: without that the key could sign
-// twice. At its next start the node fetches everything from its peers again.
+// twice, or others wait for ever for a vote that they did not get. At its next start the node fetches everything from its peers again.
 func (h Home) Wipe() error {
 	release, err := h.lock()
 	if err != nil {
@@ -65,7 +65,7 @@ func (h Home) Wipe() error {
 		return fmt.Errorf("reading the data folder: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() == filepath.Base(h.SignState()) || e.Name() == lockFile {
+		if path := filepath.Join(h.Data(), e.Name()); path == h.SignState() || path == h.lastPrevote() || e.Name() == lockFile {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(h.Data(), e.Name())); err != nil {

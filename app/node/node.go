@@ -153,13 +153,16 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	} else if n.begin, err = states.Load(); err != nil {
 		return fmt.Errorf("reading CometBFT's state: %w", err)
 	}
+	if err := checkClock(n.begin, time.Now(), time.Duration(c.Node.MaxClockOffset)); err != nil {
+		return err
+	}
 	if n.begin.IsEmpty() {
 		if n.begin, err = cmtstate.MakeGenesisState(doc); err != nil {
 			return fmt.Errorf("genesis: %w", err)
 		}
 	}
 	signer := &guard{PrivValidator: pv, address: pv.Key.Address, signed: pv.LastSignState.Height, look: c.Consensus.DoubleSignCheckHeight,
-		commit: func(h int64) *types.Commit { return n.comet.BlockStore().LoadSeenCommit(h) }, decided: n.decided, forbidden: n.mayNotSign, own: map[int64][][]byte{},
+		commit: func(h int64) *types.Commit { return n.comet.BlockStore().LoadSeenCommit(h) }, decided: n.decided, forbidden: n.mayNotSign, prevote: home.lastPrevote(), again: n.voteAgain, own: map[int64][][]byte{},
 		round: n.round, promote: n.takeUp(pv)}
 	n.lookForNext(signer)
 	publicKey, err := signer.GetPubKey() // which changes over to a key that has come into the set while the node was down
@@ -381,6 +384,21 @@ func (n *Node) checkStoredGenesis(doc *types.GenesisDoc) error {
 	}
 	n.log.Warn("the genesis file differs from what this node began with, in what does not make another network; the file has no effect", "file", n.home.Genesis())
 	return nil
+}
+
+// voteAgain gives consensus a vote that this validator has signed earlier, when the vote is of the height that consensus is
+// at.
+func (n *Node) voteAgain(vote *types.Vote) {
+	go func() { // consensus, which holds its lock, is the caller
+		rs := n.consensus.GetRoundState()
+		index, validator := rs.Validators.GetByAddress(vote.ValidatorAddress)
+		if rs.Height != vote.Height || validator == nil {
+			return
+		}
+		vote.ValidatorIndex = index
+		n.log.Info("send a vote that was signed earlier and may not have been sent", "height", vote.Height, "round", vote.Round, "type", vote.Type.String())
+		_, _ = n.consensus.AddVote(vote, "") // to a queue, always
+	}()
 }
 
 // round tells the guard where consensus is. Consensus itself calls it, under its lock.

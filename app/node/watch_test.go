@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	cmtstate "github.com/cometbft/cometbft/state"
 )
 
 // TestClock feeds the estimate with votes: their way, lies of a few, bursts of old ones.
@@ -211,5 +213,19 @@ func TestStopsInDocs(t *testing.T) {
 	}
 	if !strings.Contains(string(page), "\n\n"+table+"\n") {
 		t.Errorf("docs/CLI.md has another table of exit codes than this program, which has:\n%s", table)
+	}
+}
+
+// TestClockBehindItsBlocks: a clock that stands before the newest block is found before CometBFT panics over it.
+func TestClockBehindItsBlocks(t *testing.T) {
+	now := time.Now()
+	state := cmtstate.State{LastBlockHeight: 7, LastBlockTime: now.Add(31 * time.Second)}
+	exitsWith(t, checkClock(state, now, 30*time.Second), 13, "31s before the time of its newest block (7; limit 30s)")
+	state.LastBlockTime = now.Add(29 * time.Second)
+	if err := checkClock(state, now, 30*time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := checkClock(cmtstate.State{LastBlockTime: now.Add(time.Hour)}, now, 30*time.Second); err != nil {
+		t.Errorf("a genesis that is still to come: %v", err)
 	}
 }

@@ -182,21 +182,7 @@ func (p *processes) offline(i int, off bool) error {
 	return nil
 }
 
-func (p *processes) wipe(i int) error {
-	home := p.local.Home(i)
-	entries, err := os.ReadDir(home.Data())
-	if err != nil {
-		return fmt.Errorf("reading the data of a node: %w", err)
-	}
-	for _, e := range entries {
-		if path := filepath.Join(home.Data(), e.Name()); path != home.SignState() {
-			if err := os.RemoveAll(path); err != nil {
-				return fmt.Errorf("removing the data of a node: %w", err)
-			}
-		}
-	}
-	return nil
-}
+func (p *processes) wipe(i int) error { return p.local.Home(i).Wipe() }
 
 func (p *processes) clock(i, seconds int) error {
 	return p.set(i, "clock", seconds != 0, fmt.Sprintf("%d\n", seconds))

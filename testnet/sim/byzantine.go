@@ -98,11 +98,6 @@ func (g *signer) equivocate(chainID string, vote *cmtproto.Vote) {
 	if second.Signature, err = g.key.Sign(types.VoteSignBytes(chainID, &second)); err != nil {
 		panic(err)
 	}
-	if second.Type == cmtproto.PrecommitType && len(second.BlockID.Hash) != 0 {
-		if second.ExtensionSignature, err = g.key.Sign(types.VoteExtensionSignBytes(chainID, &second)); err != nil {
-			panic(err)
-		}
-	}
 	g.s.count.equivocations.Add(1)
 	g.s.trace.printf(g.machine.index, "EQUIVOCATES at %d/%d, type %s", vote.Height, vote.Round, vote.Type)
 	for _, p := range g.board.peers.Copy() {
