@@ -39,7 +39,9 @@ var imports = map[string]string{
 	"ledger/query":     "crypto crypto/canonical ledger",
 	// Kills the process where a test says, for the packages that write to the disk.
 	"failpoint": "",
-	"ledger/store": "crypto crypto/canonical failpoint ledger github.com/cockroachdb/pebble/v2 github.com/cosmos/iavl github.com/cosmos/ics23/go " +
+	// Power failures, for whoever has a Pebble.
+	"ledger/store/durable": "github.com/cockroachdb/pebble/v2/vfs",
+	"ledger/store": "crypto crypto/canonical failpoint ledger ledger/store/durable github.com/cockroachdb/pebble/v2 github.com/cosmos/iavl github.com/cosmos/ics23/go " +
 		"cosmossdk.io/core/store", // in the signatures of iavl
 	"genesis": "crypto ledger github.com/cometbft/cometbft/crypto github.com/cometbft/cometbft/libs/json github.com/cometbft/cometbft/types",
 	"app": "app/index app/mempool app/signature app/snapshot crypto crypto/canonical failpoint ledger ledger/proof ledger/query ledger/store " +
@@ -49,7 +51,7 @@ var imports = map[string]string{
 	"app/signature":    "crypto ledger",
 	"app/snapshot":     "crypto crypto/canonical ledger ledger/store",
 	"app/node":         "app app/... client/light crypto crypto/canonical failpoint genesis ledger ledger/... github.com/cometbft/cometbft github.com/cometbft/cometbft-db github.com/pelletier/go-toml/v2 github.com/go-viper/mapstructure/v2 github.com/prometheus/client_golang",
-	"app/node/cometdb": "failpoint github.com/cockroachdb/pebble/v2 github.com/cometbft/cometbft-db github.com/cometbft/cometbft/config",
+	"app/node/cometdb": "failpoint ledger/store/durable github.com/cockroachdb/pebble/v2 github.com/cometbft/cometbft-db github.com/cometbft/cometbft/config",
 	"client": "client/light crypto crypto/canonical genesis ledger ledger/proof ledger/query github.com/cometbft/cometbft/abci/types github.com/cometbft/cometbft/libs " +
 		"github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",
 	"client/light":        "github.com/cometbft/cometbft/libs/math github.com/cometbft/cometbft/light github.com/cometbft/cometbft/proto github.com/cometbft/cometbft/rpc github.com/cometbft/cometbft/types",

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/store/durable"
 )
 
 // ErrStream: the records are not those of the state whose tops they were announced with. The state is not at fault, and
@@ -335,7 +336,7 @@ func (i *Import) Finish(note []byte, index []Write) error {
 	}
 	err := i.Close()
 	if err == nil {
-		err = syncDir(i.o.FS, filepath.Dir(i.dir))
+		err = durable.SyncDir(i.o.FS, filepath.Dir(i.dir))
 	}
 	return err
 }
@@ -351,14 +352,6 @@ func (i *Import) Close() error {
 	err := errors.Join(i.batch.Close(), i.db.Close())
 	i.db = nil
 	return err
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 const (
@@ -432,7 +425,7 @@ func (s *Store) exchange(dir string) error {
 	if err := fs.Rename(dir, s.dir); err != nil {
 		return err
 	}
-	if err := syncDir(fs, parent); err != nil {
+	if err := durable.SyncDir(fs, parent); err != nil {
 		return err
 	}
 	if err := fs.RemoveAll(s.dir + asideSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -6,13 +6,15 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/pacioli-ledger/pacioli/ledger/store/durable"
 )
 
 // pebbleOptions spells out every option that matters: Pebble's defaults are for small databases (8 MB cache, 4 MB
 // memtable, no bloom filters, the oldest disk format).
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          DurableMarkers(s.o.FS),
+		FS:                          durable.Markers(s.o.FS),
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   s.o.CacheBytes,
 		MemTableSize:                uint64(s.o.MemTableBytes),

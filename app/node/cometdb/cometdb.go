@@ -31,7 +31,7 @@ import (
 	"github.com/cometbft/cometbft/config"
 
 	"github.com/pacioli-ledger/pacioli/failpoint"
-	"github.com/pacioli-ledger/pacioli/ledger/store"
+	"github.com/pacioli-ledger/pacioli/ledger/store/durable"
 )
 
 var (
@@ -191,7 +191,7 @@ var _ dbm.DB = (*DB)(nil)
 func open(dir, name string, o Options) (*DB, error) {
 	db := &DB{name: name, log: o.Logger, fatal: o.OnFatal}
 	po := &pebble.Options{
-		FS:                          store.DurableMarkers(o.FS),
+		FS:                          durable.Markers(o.FS),
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cacheBytes,
 		MemTableSize:                memTableBytes,

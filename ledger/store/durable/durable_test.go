@@ -1,12 +1,14 @@
-package store
+package durable
 
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // TestMarkerNeedsManifest: power fails before each operation on the disk while a database is opened a second time, and every
@@ -14,7 +16,21 @@ import (
 func TestMarkerNeedsManifest(t *testing.T) {
 	broken := func(wrap func(vfs.FS) vfs.FS) (failed, crashes int) {
 		mem := vfs.NewCrashableMem()
-		hook := &hookFS{FS: mem}
+		var mu sync.Mutex
+		var clones []*vfs.MemFS
+		var recording atomic.Bool
+		rng := rand.New(rand.NewPCG(1, 0))
+		hook := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if !recording.Load() || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for range 16 {
+				clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+			}
+			return nil
+		}))
 		options := func(fs vfs.FS) *pebble.Options {
 			return &pebble.Options{FS: wrap(fs), FormatMajorVersion: pebble.FormatNewest, Logger: quiet{}}
 		}
@@ -28,21 +44,11 @@ func TestMarkerNeedsManifest(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
-		var mu sync.Mutex
-		var clones []*vfs.MemFS
-		rng := rand.New(rand.NewPCG(1, 0))
-		hook.set(func(string) error {
-			mu.Lock()
-			defer mu.Unlock()
-			for range 16 {
-				clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
-			}
-			return nil
-		}, nil)
+		recording.Store(true)
 		if db, err = pebble.Open("db", options(hook)); err != nil {
 			t.Fatal(err)
 		}
-		hook.set(nil, nil)
+		recording.Store(false)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -63,11 +69,11 @@ func TestMarkerNeedsManifest(t *testing.T) {
 		}
 		return failed, len(clones)
 	}
-	if failed, crashes := broken(DurableMarkers); failed > 0 {
+	if failed, crashes := broken(Markers); failed > 0 {
 		t.Errorf("%d of %d crashes left a database that cannot be opened", failed, crashes)
 	}
 	if failed, crashes := broken(func(fs vfs.FS) vfs.FS { return fs }); failed == 0 {
-		t.Errorf("Pebble by itself survives all of %d crashes: DurableMarkers may have become needless", crashes)
+		t.Errorf("Pebble by itself survives all of %d crashes: Markers may have become needless", crashes)
 	}
 }
 
