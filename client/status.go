@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,8 +127,8 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 	if err != nil {
 		return &nodeError{n.name, err}
 	}
-	s.ChainID, s.Height, s.Time = newest.ChainID, uint64(newest.Height), newest.Time
-	s.Hash, s.AppHash = newest.Header.Hash().String(), newest.AppHash.String()
+	s.ChainID, s.Height, s.Time = newest.ChainID, uint64(newest.Height), newest.Time.UTC()
+	s.Hash, s.AppHash = hex.EncodeToString(newest.Header.Hash()), hex.EncodeToString(newest.AppHash)
 	page, perPage := 1, 100
 	set, err := n.rpc.Validators(ctx, &newest.Height, &page, &perPage)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,6 +66,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PACIOLI_NODE", node.URL)
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "nobody"))
 			env.Setenv("ALICE", alice.Address.String())
+			listener, err := net.Listen("tcp", "127.0.0.1:0") // a free port, for a node of the script's own
+			if err != nil {
+				return err
+			}
+			_, port, _ := net.SplitHostPort(listener.Addr().String())
+			env.Setenv("PORT", port)
+			listener.Close()
 			config := filepath.Join(env.WorkDir, "home", "config")
 			if err := os.MkdirAll(config, 0o700); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -254,7 +255,7 @@ JSON: address, key_type, public_key, genesis, operator, name.`,
 			if err != nil {
 				return err
 			}
-			shown := shownValidator{Validator: v}
+			shown := shownValidator{Address: v.Address, KeyType: v.KeyType, PublicKey: hex.EncodeToString(v.PublicKey), Genesis: v.Genesis}
 			if operator != "" {
 				by, err := c.account("--operator", operator)
 				if err != nil {
