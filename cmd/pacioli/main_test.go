@@ -210,7 +210,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// TestHelp: every command says what it is for and shows how it is called; every flag can be a variable.
+// TestHelp: every command says what it is for and shows how it is called; every flag can be a variable; one that is only
+// for others below it says so of a word that is none of them.
 func TestHelp(t *testing.T) {
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -219,6 +220,11 @@ func TestHelp(t *testing.T) {
 		}
 		if c.Short == "" || c.Example == "" {
 			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
+		}
+		if c.HasSubCommands() {
+			if err := c.Args(c, []string{"fly"}); err == nil || !strings.Contains(err.Error(), "unknown command") {
+				t.Errorf("%s fly: %v", c.CommandPath(), err)
+			}
 		}
 		for _, sub := range c.Commands() {
 			walk(sub)

@@ -17,7 +17,7 @@ import (
 
 func (c *cli) proposalCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "proposal", Short: "What the operators of validators have proposed: show, approve, withdraw", Args: cobra.NoArgs,
+		Use: "proposal", Short: "What the operators of validators have proposed: show, approve, withdraw", Args: commandsOnly,
 		Example: "  pacioli proposal list\n  pacioli proposal show 3f9a21\n  pacioli proposal approve 3f9a21 --from op2 --dry-run",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -177,7 +177,7 @@ func (c *cli) proposalVote(withdraw bool) *cobra.Command {
 
 func (c *cli) paramsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "params", Short: "The network's parameters: show, and change by vote", Args: cobra.NoArgs, Example: "  pacioli params show\n  pacioli params set fee_base=200 --from op1 --dry-run",
+		Use: "params", Short: "The network's parameters: show, and change by vote", Args: commandsOnly, Example: "  pacioli params show\n  pacioli params set fee_base=200 --from op1 --dry-run",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.paramsShow(), c.paramsSet())

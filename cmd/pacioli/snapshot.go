@@ -21,7 +21,7 @@ import (
 
 func (c *cli) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "snapshot", Short: "Make, list, fetch, check and restore snapshots of the ledger's state", Args: cobra.NoArgs,
+		Use: "snapshot", Short: "Make, list, fetch, check and restore snapshots of the ledger's state", Args: commandsOnly,
 		Long: `Make, list, fetch, check and restore snapshots of the ledger's state. A snapshot is a folder with a manifest and chunks, the same
 bytes on every node that makes one of a height. A node that begins with one need not execute the blocks before it, and does
 not have them.
