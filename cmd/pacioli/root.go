@@ -43,7 +43,8 @@ Every flag is also an environment variable of the same words: --node is PACIOLI_
 With --output json the result on standard output is one JSON object, and an error on standard error is one too.
 
 Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed but failed, 4 outcome unknown,
-5 the audited books are not in order.`,
+5 the audited books are not in order. "testnet chaos" ends with 3 where it has findings, and a node that had started with
+` + stopCodes() + `.`,
 		Example: `  pacioli keys new alice
   pacioli balance alice
   pacioli pay --from alice --to bob 12.50 PAC`,
@@ -80,6 +81,15 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 		c.validatorCommand(), c.proposalCommand(), c.paramsCommand(), c.rollbackCommand(), c.backupCommand(), c.exportCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand(), c.snapshotCommand(), c.testnetCommand(), c.wipeCommand())
 	c.complete(root)
 	return root
+}
+
+// stopCodes lists why a node ends itself.
+func stopCodes() string {
+	var list []string
+	for _, s := range node.Stops() {
+		list = append(list, fmt.Sprintf("%d %s", s.Code, s.Name))
+	}
+	return strings.Join(list, ", ")
 }
 
 // complete makes the shell propose this home's keys wherever a key is wanted, and the two ways of output.
