@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/cometbft/cometbft/types"
+
+	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 const (
@@ -65,6 +68,7 @@ type NodeStatus struct {
 // ValidatorStatus is one validator of the set.
 type ValidatorStatus struct {
 	Address string `json:"address"`
+	Name    string `json:"name,omitempty"` // that its operator has given it
 	KeyType string `json:"key_type"`
 	Power   int64  `json:"power"`
 	Online  bool   `json:"online"`
@@ -179,9 +183,10 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 			return err
 		}
 	}
+	names := n.validatorNames(ctx)
 	var online []int64
 	for _, v := range set.Validators {
-		vs := ValidatorStatus{Address: v.Address.String(), KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()], Late: late[v.Address.String()]}
+		vs := ValidatorStatus{Address: v.Address.String(), Name: names[v.Address.String()], KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()], Late: late[v.Address.String()]}
 		vs.Online = vs.LastSigned+missedBlocks > s.Height
 		if s.Stalled {
 			vs.Online = voted[vs.Address] > 0
@@ -195,6 +200,28 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 	}
 	s.MayFail = mayFail(online, s.TotalPower)
 	return nil
+}
+
+// validatorNames asks for the names in the newest state, by consensus address. They only stand beside the addresses: a node
+// that does not say them is asked no further.
+func (n *node) validatorNames(ctx context.Context) map[string]string {
+	tree, ok := ledger.TreeOf(ledger.ValidatorsRow())
+	if !ok {
+		return nil
+	}
+	answer, err := n.query(ctx, query.StorePath(tree), ledger.ValidatorsRow(), 0, false)
+	if err != nil {
+		return nil
+	}
+	set, err := ledger.DecodeValidators(answer.Value)
+	if err != nil {
+		return nil
+	}
+	names := map[string]string{}
+	for _, v := range set {
+		names[fmt.Sprintf("%X", v.Address())] = v.Name
+	}
+	return names
 }
 
 // voters returns who has voted in the present round, by address.

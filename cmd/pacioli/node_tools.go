@@ -77,7 +77,7 @@ func printStatus(w io.Writer, s *client.Status) {
 	default:
 		fmt.Fprintf(w, "may still fail\t%d of %d validators\n", s.MayFail, len(s.Validators))
 	}
-	fmt.Fprintf(w, "\nVALIDATOR\tKEY\tPOWER\tLAST SIGNED\t\n")
+	fmt.Fprintf(w, "\nVALIDATOR\tNAME\tKEY\tPOWER\tLAST SIGNED\t\n")
 	for _, v := range s.Validators {
 		state := ""
 		switch {
@@ -86,7 +86,7 @@ func printStatus(w io.Writer, s *client.Status) {
 		case v.Late > 0:
 			state = fmt.Sprintf("late: missing from %d of the last 20 blocks", v.Late)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", v.Address, v.KeyType, v.Power, v.LastSigned, state)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", v.Address, strings.Trim(calledBy(v.Name), ` "`), v.KeyType, v.Power, v.LastSigned, state)
 	}
 	fmt.Fprintf(w, "\nNODE\tNAME\tHEIGHT\tPEERS\t\n")
 	for _, n := range s.Nodes {

@@ -79,7 +79,12 @@ decides, before, after, refused_by, parameters_changed), height, time.`,
 						if v.Expired {
 							until = "expired at " + v.Expires
 						}
-						fmt.Fprintf(w, "%s\t%s\n\tby %s, %s\n\t%s\n", v.ID, v.Change.sentence(names), named(v.Proposer, v.ProposerName), until, voteLine(v.Vote, names))
+						names := v.names(names)
+						fmt.Fprintf(w, "%s\t%s\n", v.ID, v.Change.sentence(names))
+						for _, d := range v.Differs {
+							fmt.Fprintf(w, "\t%s: %s -> %s\n", d.Name, d.From, d.To)
+						}
+						fmt.Fprintf(w, "\tby %s, %s\n\t%s\n", named(v.Proposer, names[v.Proposer]), until, voteLine(v.Vote, names))
 					}
 					if len(r.Proposals) == 0 {
 						fmt.Fprint(w, "no open proposals\n")
@@ -126,32 +131,37 @@ JSON: one of the proposals of proposal list, with height and time.`,
 				if err != nil {
 					return err
 				}
-				v, err := c.proposalView(ctx, b, p, list.Time)
-				if err != nil {
-					return err
-				}
-				r := struct {
-					proposalView
-					Height uint64 `json:"height"`
-					Time   string `json:"time"`
-				}{v, list.Height, list.Time.UTC().Format(time.RFC3339)}
-				names := c.names()
-				return c.print(r, func(w io.Writer) {
-					fmt.Fprintf(w, "proposal\t%s\nproposed by\t%s, at height %d\n", v.ID, named(v.Proposer, v.ProposerName), v.Height)
-					if v.Expired {
-						fmt.Fprintf(w, "EXPIRED\tat %s\n", v.Expires)
-					} else {
-						fmt.Fprintf(w, "open until\t%s\n", v.Expires)
-					}
-					for _, a := range v.Approvals {
-						fmt.Fprintf(w, "approved by\t%s\n", named(a, names[a]))
-					}
-					v.changeEffect.text(w, names)
-					fmt.Fprintf(w, "proven\tat height %d, %s\n", r.Height, r.Time)
-				})
+				return c.printProposal(ctx, b, p, list.Height, list.Time)
 			})
 		},
 	}
+}
+
+// printProposal shows a proposal as it is at a height.
+func (c *cli) printProposal(ctx context.Context, b provenBooks, p client.OpenProposal, height uint64, at time.Time) error {
+	v, err := c.proposalView(ctx, b, p, at)
+	if err != nil {
+		return err
+	}
+	r := struct {
+		proposalView
+		Height uint64 `json:"height"`
+		Time   string `json:"time"`
+	}{v, height, at.UTC().Format(time.RFC3339)}
+	names := v.names(c.names())
+	return c.print(r, func(w io.Writer) {
+		fmt.Fprintf(w, "proposal\t%s\nproposed by\t%s, at height %d\n", v.ID, named(v.Proposer, names[v.Proposer]), v.Height)
+		if v.Expired {
+			fmt.Fprintf(w, "EXPIRED\tat %s\n", v.Expires)
+		} else {
+			fmt.Fprintf(w, "open until\t%s\n", v.Expires)
+		}
+		for _, a := range v.Approvals {
+			fmt.Fprintf(w, "approved by\t%s\n", named(a, names[a]))
+		}
+		v.changeEffect.text(w, names)
+		fmt.Fprintf(w, "proven\tat height %d, %s\n", r.Height, r.Time)
+	})
 }
 
 func (c *cli) proposalVote(withdraw bool) *cobra.Command {
