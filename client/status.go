@@ -273,6 +273,7 @@ func mayFail(online []int64, total int64) int {
 
 // Readiness is a node's answer to /readyz.
 type Readiness struct {
+	ChainID    string   `json:"chain_id,omitempty"` // that the node says it is of
 	OK         bool     `json:"ok"`
 	Reasons    []string `json:"reasons,omitempty"`
 	Height     uint64   `json:"height"`

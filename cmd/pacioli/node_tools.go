@@ -20,6 +20,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app/node"
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/client/render"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
@@ -284,7 +285,9 @@ func (c *cli) healthCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.print(h, func(w io.Writer) { fmt.Fprintf(w, "ready\t%t\nheight\t%d\npeers\t%d\n", h.OK, h.Height, h.Peers) }); err != nil {
+			if err := c.print(h, func(w io.Writer) {
+				fmt.Fprintf(w, "chain\t%s\nready\t%t\nheight\t%d\npeers\t%d\n", render.Escape(h.ChainID), h.OK, h.Height, h.Peers)
+			}); err != nil {
 				return err
 			}
 			if !h.OK {
