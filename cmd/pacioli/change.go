@@ -230,6 +230,29 @@ func parametersDiffer(before, after ledger.Parameters) []parameterDiff {
 	return diffs
 }
 
+// proposedParameters compares the parameters that a body proposes with those of a height, 0 the newest; nil when it proposes
+// none, or for others than those.
+func proposedParameters(ctx context.Context, b provenBooks, body ledger.Body, height uint64) []parameterDiff {
+	for _, op := range body.Operations {
+		p, ok := op.(*ledger.Propose)
+		if !ok {
+			continue
+		}
+		next, ok := p.Change.(*ledger.SetParameters)
+		if !ok {
+			continue
+		}
+		row, err := b.Row(ctx, ledger.ParametersRow(), height)
+		if err != nil || ledger.ParametersHash(row.Value) != next.Before {
+			return nil
+		}
+		if now, err := ledger.DecodeParameters(row.Value); err == nil {
+			return parametersDiffer(now, next.Parameters)
+		}
+	}
+	return nil
+}
+
 // text writes the effect; e may be nil.
 func (e *changeEffect) text(w io.Writer, names map[crypto.Address]string) {
 	if e == nil {

@@ -688,7 +688,8 @@ func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sen
 			return err
 		}
 		v := c.view(ctx, b, b.network(), d.ID(), d.Body())
-		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations}
+		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations,
+			Differs: proposedParameters(ctx, b, d.Body(), 0)}
 		if err := c.print(r, r.text); err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ const proposes = `
 It makes a proposal, which its maker has approved; the other operators approve it by pacioli proposal approve. It takes effect
 with more than two thirds of the power, and for the signing of blocks two blocks later.
 
-JSON: as pacioli pay, its result with proposal and executed; with --dry-run also change: change, vote (power, needed, total, open),
+JSON: as pacioli pay, its result with proposal and executed, and parameters_changed (name, from, to); with --dry-run also change: change, vote (power, needed, total, open),
 decides, before and after (active, inactive, power, quorum, may_fail), refused_by, parameters_changed (name, from, to).`
 
 func (p *proposalFlags) add(cmd *cobra.Command) {
