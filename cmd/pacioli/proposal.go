@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -175,13 +176,34 @@ func (c *cli) proposalVote(withdraw bool) *cobra.Command {
 		cmd.Use, cmd.Short = "withdraw ID --from OPERATOR", "Withdraw an approval; a proposal that nobody approves is gone"
 		cmd.Long, cmd.Example = "Withdraw an approval. A proposal that nobody approves any more is gone.", "  pacioli proposal withdraw 3f9a21 --from op2"
 	}
-	return c.byOperator(cmd, func(ctx context.Context, b provenBooks, _ payer, args []string) (ledger.Operation, error) {
+	cmd.Long += "\n\nDoing it again costs nothing: it is looked at first, and not sent. The result is then that of pacioli proposal show."
+	return c.byOperator(cmd, func(ctx context.Context, b provenBooks, from payer, s sendFlags, args []string) (ledger.Operation, error) {
 		// A whole id is taken as it is, so that the same command can be given again when the proposal is gone.
-		if id, err := crypto.ParseHash(strings.ToLower(args[0])); err == nil {
-			return &ledger.Approve{Proposal: id, Withdraw: withdraw}, nil
+		id, err := crypto.ParseHash(strings.ToLower(args[0]))
+		if err != nil {
+			p, _, err := c.theProposal(ctx, b, args[0])
+			if err != nil {
+				return nil, err
+			}
+			id = p.ID
 		}
-		p, _, err := c.theProposal(ctx, b, args[0])
-		return &ledger.Approve{Proposal: p.ID, Withdraw: withdraw}, err
+		op := &ledger.Approve{Proposal: id, Withdraw: withdraw}
+		if s.nonce != "" || s.dryRun || s.out != "" {
+			return op, nil // these have an answer of their own to the same again
+		}
+		p, err := b.Proposal(ctx, id, 0)
+		if err != nil {
+			return nil, err
+		}
+		if !p.Present || slices.Contains(p.Value.Approvals, from.address) == withdraw {
+			return op, nil
+		}
+		state := "has approved it already"
+		if withdraw {
+			state = "has not approved it"
+		}
+		c.say("%s %s: nothing was sent", named(from.address, c.names()[from.address]), state)
+		return nil, c.printProposal(ctx, b, client.OpenProposal{ID: id, Proposal: p.Value}, p.Height, p.Time)
 	})
 }
 

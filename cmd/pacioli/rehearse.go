@@ -345,7 +345,8 @@ func (d *deedFlags) add(cmd *cobra.Command, who string) {
 	_ = cmd.MarkFlagRequired("from")
 }
 
-// do carries out what an account wants: what returns the operations, of which it is signer 0.
+// do carries out what an account wants: what returns the operations, of which it is signer 0; none: there is
+// nothing to do.
 func (c *cli) do(ctx context.Context, d deedFlags, what func(ctx context.Context, b provenBooks, from payer) ([]ledger.Operation, error)) error {
 	if err := d.send.check(); err != nil {
 		return err
@@ -356,7 +357,7 @@ func (c *cli) do(ctx context.Context, d deedFlags, what func(ctx context.Context
 	}
 	return c.online(ctx, d.send, func(ctx context.Context, b provenBooks) error {
 		operations, err := what(ctx, b, from)
-		if err != nil {
+		if err != nil || len(operations) == 0 {
 			return err
 		}
 		return c.perform(ctx, b, request{[]payer{from}, operations, d.send})
