@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"github.com/cometbft/cometbft/types"
+
+	"github.com/pacioli-ledger/pacioli/ledger"
+	"github.com/pacioli-ledger/pacioli/ledger/query"
 )
 
 const (
@@ -64,6 +68,7 @@ type NodeStatus struct {
 // ValidatorStatus is one validator of the set.
 type ValidatorStatus struct {
 	Address string `json:"address"`
+	Name    string `json:"name,omitempty"` // that its operator has given it
 	KeyType string `json:"key_type"`
 	Power   int64  `json:"power"`
 	Online  bool   `json:"online"`
@@ -126,8 +131,8 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 	if err != nil {
 		return &nodeError{n.name, err}
 	}
-	s.ChainID, s.Height, s.Time = newest.ChainID, uint64(newest.Height), newest.Time
-	s.Hash, s.AppHash = newest.Header.Hash().String(), newest.AppHash.String()
+	s.ChainID, s.Height, s.Time = newest.ChainID, uint64(newest.Height), newest.Time.UTC()
+	s.Hash, s.AppHash = hex.EncodeToString(newest.Header.Hash()), hex.EncodeToString(newest.AppHash)
 	page, perPage := 1, 100
 	set, err := n.rpc.Validators(ctx, &newest.Height, &page, &perPage)
 	if err != nil {
@@ -178,9 +183,10 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 			return err
 		}
 	}
+	names := n.validatorNames(ctx)
 	var online []int64
 	for _, v := range set.Validators {
-		vs := ValidatorStatus{Address: v.Address.String(), KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()], Late: late[v.Address.String()]}
+		vs := ValidatorStatus{Address: v.Address.String(), Name: names[v.Address.String()], KeyType: v.PubKey.Type(), Power: v.VotingPower, LastSigned: signed[v.Address.String()], Late: late[v.Address.String()]}
 		vs.Online = vs.LastSigned+missedBlocks > s.Height
 		if s.Stalled {
 			vs.Online = voted[vs.Address] > 0
@@ -194,6 +200,28 @@ func (s *Status) survey(ctx context.Context, n *node) error {
 	}
 	s.MayFail = mayFail(online, s.TotalPower)
 	return nil
+}
+
+// validatorNames asks for the names in the newest state, by consensus address. They only stand beside the addresses: a node
+// that does not say them is asked no further.
+func (n *node) validatorNames(ctx context.Context) map[string]string {
+	tree, ok := ledger.TreeOf(ledger.ValidatorsRow())
+	if !ok {
+		return nil
+	}
+	answer, err := n.query(ctx, query.StorePath(tree), ledger.ValidatorsRow(), 0, false)
+	if err != nil {
+		return nil
+	}
+	set, err := ledger.DecodeValidators(answer.Value)
+	if err != nil {
+		return nil
+	}
+	names := map[string]string{}
+	for _, v := range set {
+		names[fmt.Sprintf("%X", v.Address())] = v.Name
+	}
+	return names
 }
 
 // voters returns who has voted in the present round, by address.
@@ -245,6 +273,7 @@ func mayFail(online []int64, total int64) int {
 
 // Readiness is a node's answer to /readyz.
 type Readiness struct {
+	ChainID    string   `json:"chain_id,omitempty"` // that the node says it is of
 	OK         bool     `json:"ok"`
 	Reasons    []string `json:"reasons,omitempty"`
 	Height     uint64   `json:"height"`

@@ -98,7 +98,7 @@ type BackupResult struct {
 }
 
 func (m BackupManifest) result(folder string) BackupResult {
-	return BackupResult{Backup: folder, Network: m.Network, ChainID: m.ChainID, Height: m.Height, AppHash: m.AppHash, Files: len(m.Files), Bytes: m.bytes()}
+	return BackupResult{Backup: folder, Network: m.Network, ChainID: m.ChainID, Height: m.Height, AppHash: strings.ToLower(m.AppHash), Files: len(m.Files), Bytes: m.bytes()}
 }
 
 // Backup makes a backup of the running node. Commits wait while the databases are linked, some milliseconds.
@@ -145,7 +145,7 @@ func copyDatabases(s *store.Store, databases *cometdb.Databases, dir string) (m 
 	if m.Height = s.Height(); m.Height == 0 {
 		return m, errors.New("no block was committed yet: there is nothing to back up")
 	}
-	m.AppHash = fmt.Sprintf("%X", s.AppHash())
+	m.AppHash = hex.EncodeToString(s.AppHash())
 	if err := databases.Checkpoint(dir); err != nil {
 		return m, err
 	}
@@ -375,7 +375,7 @@ func VerifyBackup(ctx context.Context, folder string, deep bool, log *slog.Logge
 		return result, err
 	}
 	result.State = &state
-	if state.Height != m.Height || state.AppHash != m.AppHash {
+	if state.Height != m.Height || !strings.EqualFold(state.AppHash, m.AppHash) { // older backups have it in capitals
 		return result, fmt.Errorf("the backup's state is of height %d with AppHash %s, the manifest says %d and %s", state.Height, state.AppHash, m.Height, m.AppHash)
 	}
 	databases := cometdb.Provider(Home(work).Data(), cometdb.Options{Logger: log})

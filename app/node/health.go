@@ -16,6 +16,7 @@ const (
 
 // Health says whether a node is well, and if not, why.
 type Health struct {
+	ChainID    string   `json:"chain_id,omitempty"`
 	OK         bool     `json:"ok"`
 	Reasons    []string `json:"reasons,omitempty"`
 	Height     uint64   `json:"height"`
@@ -35,7 +36,7 @@ func (n *Node) others(v ledger.Validator) bool { return v.Active() && v.Address(
 // Health reports on the node.
 func (n *Node) Health(kind int) Health {
 	since := time.Since(time.Unix(0, n.advanced.Load()))
-	h := Health{OK: true, Height: n.app.Last().Height, LastRiseMS: since.Milliseconds(), CatchingUp: n.comet.ConsensusReactor().WaitSync(), Peers: n.comet.Switch().Peers().Size()}
+	h := Health{ChainID: n.chainID, OK: true, Height: n.app.Last().Height, LastRiseMS: since.Milliseconds(), CatchingUp: n.comet.ConsensusReactor().WaitSync(), Peers: n.comet.Switch().Peers().Size()}
 	bad := func(format string, args ...any) {
 		h.OK = false
 		h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))

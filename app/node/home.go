@@ -135,6 +135,9 @@ func (h Home) ID() (string, error) {
 	return string(key.ID()), nil
 }
 
+// ErrNoSignState: a home has a validator's key and does not know what it has signed.
+var ErrNoSignState = errors.New("is missing beside the validator's key")
+
 // loadValidator reads the validator's key and sign state. CometBFT's own loader exits the process on a bad file, so the
 // files are read here first, for an error that can be returned. A missing sign state beside a key is refused: to begin
 // with an empty one could sign twice.
@@ -147,8 +150,7 @@ func (h Home) loadValidator() (*privval.FilePV, error) {
 	}{{h.ValidatorKey(), &key}, {h.SignState(), &state}} {
 		text, err := os.ReadFile(file.path)
 		if errors.Is(err, fs.ErrNotExist) && file.path == h.SignState() {
-			return nil, fmt.Errorf("%s is missing beside the validator's key: without it the key could sign twice. "+
-				"put the newest one back if it lies somewhere, else: pacioli validator reset-sign-state", file.path)
+			return nil, fmt.Errorf("%s %w: without it the key could sign twice", file.path, ErrNoSignState)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the validator's files: %w", err)

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,11 +27,10 @@ import (
 
 // Validator is what others need to know to put a validator into their set.
 type Validator struct {
-	Address   string `json:"address"`
-	KeyType   string `json:"key_type"`
-	PublicKey []byte `json:"public_key"`
-	// Genesis is the key as genesis.json and CometBFT's tools write it.
-	Genesis string `json:"genesis"`
+	Address   string
+	KeyType   string
+	PublicKey []byte
+	Genesis   string // the key as genesis.json and CometBFT's tools write it
 }
 
 // Validator reads the home's validator key. It needs no lock: nothing is signed.
@@ -128,7 +128,7 @@ func (h Home) checkState(ctx context.Context, c Config, log *slog.Logger, progre
 		return result, err
 	}
 	audit.Close()
-	result = Fsck{Height: report.Height, AppHash: fmt.Sprintf("%X", report.AppHash), Nodes: report.Nodes, Rows: report.Rows + report.Beside,
+	result = Fsck{Height: report.Height, AppHash: hex.EncodeToString(report.AppHash), Nodes: report.Nodes, Rows: report.Rows + report.Beside,
 		Accounts: audit.Accounts, Lines: audit.Lines, Findings: append([]string{}, report.Findings...)}
 	if report.Omitted > 0 {
 		result.Findings = append(result.Findings, fmt.Sprintf("and %d more of this kind", report.Omitted))

@@ -36,12 +36,13 @@ import (
 
 // Node is a running node.
 type Node struct {
-	home   Home
-	config Config
-	log    *slog.Logger
-	app    *app.App
-	comet  *cmtnode.Node
-	server *server
+	home    Home
+	config  Config
+	chainID string
+	log     *slog.Logger
+	app     *app.App
+	comet   *cmtnode.Node
+	server  *server
 
 	version   string
 	databases *cometdb.Databases        // CometBFT's
@@ -89,6 +90,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	if err != nil {
 		return err
 	}
+	n.chainID = doc.ChainID
 	pv, err := home.loadValidator()
 	if err != nil {
 		return err

@@ -115,10 +115,12 @@ func (n *Node) serveWaiting(reason func() string) (stop func(), err error) {
 		return nil, fmt.Errorf("listening on rpc.listen = %s: %w", n.config.RPC.Listen, err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, Health{OK: true}) })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, Health{ChainID: n.chainID, OK: true})
+	})
 	for _, path := range []string{"GET /readyz", "GET /startupz"} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			answer(w, http.StatusServiceUnavailable, Health{Reasons: []string{"state sync: " + reason()}, CatchingUp: true})
+			answer(w, http.StatusServiceUnavailable, Health{ChainID: n.chainID, Reasons: []string{"state sync: " + reason()}, CatchingUp: true})
 		})
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}

@@ -16,8 +16,10 @@ package snapshot
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/crypto/canonical"
@@ -158,18 +160,18 @@ func (m *Manifest) Check(index int, chunk []byte) error {
 type Info struct {
 	Height  uint64 `json:"height"`
 	Format  uint32 `json:"format"`
-	Time    uint64 `json:"unix_millis"`
+	Time    string `json:"time"` // of its block, RFC 3339
 	Chunks  int    `json:"chunks"`
 	Bytes   uint64 `json:"bytes"`
 	Rows    uint64 `json:"rows"`
 	AppHash string `json:"app_hash"`
-	Network string `json:"network"`
+	Network string `json:"network_id"`
 	Hash    string `json:"hash"` // of the manifest
 }
 
 // Info of the manifest.
 func (m *Manifest) Info() Info {
 	app := m.Tops.AppHash()
-	return Info{Height: m.Height(), Format: Format, Time: m.UnixMillis, Chunks: len(m.Chunks), Bytes: m.Bytes, Rows: m.Tops.Leaves() - ledger.TreeCount,
-		AppHash: fmt.Sprintf("%X", app[:]), Network: m.Network.String(), Hash: m.Hash().String()}
+	return Info{Height: m.Height(), Format: Format, Time: time.UnixMilli(int64(m.UnixMillis)).UTC().Format(time.RFC3339Nano), Chunks: len(m.Chunks), Bytes: m.Bytes, Rows: m.Tops.Leaves() - ledger.TreeCount,
+		AppHash: hex.EncodeToString(app[:]), Network: m.Network.String(), Hash: m.Hash().String()}
 }

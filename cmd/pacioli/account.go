@@ -97,7 +97,7 @@ func indexOfKey(p crypto.Policy, key crypto.Key) int {
 
 func (c *cli) accountCommand() *cobra.Command {
 	account := &cobra.Command{
-		Use: "account", Short: "Show accounts, share them, and change their keys", Args: cobra.NoArgs,
+		Use: "account", Short: "Show accounts, share them, and change their keys", Args: commandsOnly,
 		Long: `Show accounts, share them, and change their keys. An account has a policy: keys with weights, the weight that pays, and the one
 that changes the policy. It keeps its address, its balances and its history when its policy changes.
 

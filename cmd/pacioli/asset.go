@@ -62,7 +62,7 @@ func (a assetFlags) operation(code string) (*ledger.CreateAsset, error) {
 
 func (c *cli) assetCommand() *cobra.Command {
 	asset := &cobra.Command{
-		Use: "asset", Short: "Create and show assets, and do what an issuer can", Args: cobra.NoArgs, Example: "  pacioli asset show PAC",
+		Use: "asset", Short: "Create and show assets, and do what an issuer can", Args: commandsOnly, Example: "  pacioli asset show PAC",
 		Long: `Create and show assets, and do what an issuer can: authorise, freeze, limit, take back. What it can do is chosen when the
 asset is created, with --control, and only ever given up. There is no command to issue: a payment from the issuer's account issues new units, up to the
 maximum supply, and a payment to it takes them back.`,

@@ -15,7 +15,7 @@ import (
 
 func (c *cli) backupCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "backup", Short: "Back up a node's data, check a backup, restore one", Args: cobra.NoArgs,
+		Use: "backup", Short: "Back up a node's data, check a backup, restore one", Args: commandsOnly,
 		Long: `Back up a node's data, check a backup, restore one. A backup has the ledger's state and index, the blocks, genesis and the
 configuration, all of one moment. Keys and the sign state are never in it.`,
 		Example: `  pacioli backup create --home /srv/pacioli --to /backup --keep 7`,

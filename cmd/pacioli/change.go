@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -40,7 +41,7 @@ type changeDetail struct {
 	Kind       string            `json:"kind"`
 	Validator  string            `json:"validator,omitempty"` // consensus address, as of the set; of a key that is new, its own
 	Replaces   string            `json:"replaces,omitempty"`  // of rotate_key: the validator whose key goes
-	Name       string            `json:"name,omitempty"`
+	Name       string            `json:"name,omitempty"`      // of the validator: the one to be, or where the set is known that of the present one
 	Operator   *crypto.Address   `json:"operator,omitempty"`
 	KeyType    string            `json:"key_type,omitempty"`
 	PublicKey  string            `json:"public_key,omitempty"` // hex
@@ -82,11 +83,11 @@ func (d *changeDetail) sentence(names map[crypto.Address]string) string {
 	case ledger.ChangeAddValidator.String():
 		return fmt.Sprintf("add validator %s%s with power %d and an %s key, operated by %s", d.Validator, calledBy(d.Name), d.Power, d.KeyType, named(*d.Operator, names[*d.Operator]))
 	case ledger.ChangeRemoveValidator.String():
-		return "remove validator " + d.Validator
+		return "remove validator " + d.Validator + calledBy(d.Name)
 	case ledger.ChangeSetPower.String():
-		return fmt.Sprintf("give validator %s power %d", d.Validator, d.Power)
+		return fmt.Sprintf("give validator %s%s power %d", d.Validator, calledBy(d.Name), d.Power)
 	case ledger.ChangeRotateKey.String():
-		return fmt.Sprintf("put the %s key %s in the place of validator %s, operated by %s", d.KeyType, d.Validator, d.Replaces, named(*d.Operator, names[*d.Operator]))
+		return fmt.Sprintf("put the %s key %s in the place of validator %s%s, operated by %s", d.KeyType, d.Validator, d.Replaces, calledBy(d.Name), named(*d.Operator, names[*d.Operator]))
 	case ledger.ChangeSetParameters.String():
 		return "put other parameters in force"
 	}
@@ -115,6 +116,18 @@ type changeEffect struct {
 	RefusedBy string          `json:"refused_by,omitempty"`
 	Differs   []parameterDiff `json:"parameters_changed,omitempty"`
 	code      ledger.Code
+	operates  map[crypto.Address]string // validators' names, by their operators
+}
+
+// names adds to those of this home whose operator an account is, where it has no other name here.
+func (e *changeEffect) names(home map[crypto.Address]string) map[crypto.Address]string {
+	all := maps.Clone(home)
+	for operator, validator := range e.operates {
+		if all[operator] == "" {
+			all[operator] = "operator of" + calledBy(validator)
+		}
+	}
+	return all
 }
 
 // parameterDiff is one parameter that changes.
@@ -152,7 +165,15 @@ func (c *cli) effect(ctx context.Context, b provenBooks, change ledger.Change, a
 		return nil, err
 	}
 	e := &changeEffect{Change: newChangeDetail(change), Before: client.StrengthOf(set.Value), Vote: client.TallyOf(set.Value, approvals)}
-	e.Decides, e.Signing = e.Vote.Decided(), -1
+	e.Decides, e.Signing, e.operates = e.Vote.Decided(), -1, map[crypto.Address]string{}
+	for _, v := range set.Value {
+		if address := consensusAddress(v.Address()); v.Name != "" && (address == e.Change.Validator || address == e.Change.Replaces) {
+			e.Change.Name = v.Name
+		}
+		if v.Present() && v.Name != "" {
+			e.operates[v.Operator] = v.Name
+		}
+	}
 	if next, ok := change.(*ledger.SetParameters); ok {
 		row, err := b.Row(ctx, ledger.ParametersRow(), set.Height)
 		if err != nil {
@@ -209,11 +230,35 @@ func parametersDiffer(before, after ledger.Parameters) []parameterDiff {
 	return diffs
 }
 
+// proposedParameters compares the parameters that a body proposes with those of a height, 0 the newest; nil when it proposes
+// none, or for others than those.
+func proposedParameters(ctx context.Context, b provenBooks, body ledger.Body, height uint64) []parameterDiff {
+	for _, op := range body.Operations {
+		p, ok := op.(*ledger.Propose)
+		if !ok {
+			continue
+		}
+		next, ok := p.Change.(*ledger.SetParameters)
+		if !ok {
+			continue
+		}
+		row, err := b.Row(ctx, ledger.ParametersRow(), height)
+		if err != nil || ledger.ParametersHash(row.Value) != next.Before {
+			return nil
+		}
+		if now, err := ledger.DecodeParameters(row.Value); err == nil {
+			return parametersDiffer(now, next.Parameters)
+		}
+	}
+	return nil
+}
+
 // text writes the effect; e may be nil.
 func (e *changeEffect) text(w io.Writer, names map[crypto.Address]string) {
 	if e == nil {
 		return
 	}
+	names = e.names(names)
 	fmt.Fprintf(w, "change\t%s\n", e.Change.sentence(names))
 	for _, d := range e.Differs {
 		fmt.Fprintf(w, "parameter\t%s: %s -> %s\n", d.Name, d.From, d.To)

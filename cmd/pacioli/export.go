@@ -18,7 +18,7 @@ func printExport(w io.Writer, r node.ExportResult) {
 func (c *cli) exportCommand() *cobra.Command {
 	var request node.ExportRequest
 	cmd := &cobra.Command{
-		Use: "export --out FILE", Short: "Write the whole state of a height as canonical text, whether the node runs or not", Args: args(),
+		Use: "export --out FILE", Short: "Write the whole state of a height as canonical text, whether the node runs or not", Args: commandsOnly,
 		Long: `Write the whole state of a height as canonical text, one JSON object a line, whether the node of this home runs or not. Every
 node writes the same bytes for a height. The roots of all trees and the AppHash follow from the file: "pacioli export verify" derives
 them. docs/PROTOCOL.md describes it. It reaches as far back as "pacioli rollback" does.`,

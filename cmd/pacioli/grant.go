@@ -15,7 +15,7 @@ import (
 
 func (c *cli) grantCommand() *cobra.Command {
 	grant := &cobra.Command{
-		Use: "grant", Short: "Let another account spend from yours, within limits", Args: cobra.NoArgs, Example: "  pacioli grant list alice",
+		Use: "grant", Short: "Let another account spend from yours, within limits", Args: commandsOnly, Example: "  pacioli grant list alice",
 		Long: `A grant lets another account spend from yours: for payments, for holds or for fees, in one asset, up to an amount in each
 period and in all, until a time. It moves nothing by itself, and more than is there cannot be spent. A merchant's
 subscription is a grant with --per-period, and pacioli pull takes what is due.`,

@@ -174,7 +174,7 @@ func (c *cli) makeHold(cmd *cobra.Command, h *holdFlags) *cobra.Command {
 
 func (c *cli) holdCommand() *cobra.Command {
 	hold := &cobra.Command{
-		Use: "hold", Short: "Hold money for somebody: make, post, void, show and list holds", Args: cobra.NoArgs, Example: "  pacioli hold list alice",
+		Use: "hold", Short: "Hold money for somebody: make, post, void, show and list holds", Args: commandsOnly, Example: "  pacioli hold list alice",
 		Long: `A hold is a payment in two steps: it reserves an amount, which is then posted (paid, in whole or in part), voided (returned),
 or ends by itself when it expires. Who may do what is decided when it is made. Ready-made kinds: pacioli escrow, pacioli
 schedule, pacioli lock.`,

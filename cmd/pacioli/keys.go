@@ -51,7 +51,7 @@ const schemeHelp = "ed25519, secp256k1, p256-webauthn, ml-dsa-44, ml-dsa-65, or 
 
 func (c *cli) keysCommand() *cobra.Command {
 	keys := &cobra.Command{
-		Use: "keys", Short: "Make, show, back up and recover keys", Args: cobra.NoArgs,
+		Use: "keys", Short: "Make, show, back up and recover keys", Args: commandsOnly,
 		Long: `Keys are kept encrypted in HOME/keys, one file for each account, readable by their owner only. The passphrase comes from
 --passphrase-file, from PACIOLI_PASSPHRASE, or from a prompt. A file and its passphrase, or the 24 words, are the money.`,
 		Example: "  pacioli keys new alice --scheme hybrid",

@@ -10,7 +10,7 @@ import (
 
 func (c *cli) lineCommand() *cobra.Command {
 	line := &cobra.Command{
-		Use: "line", Short: "Open, limit and close your own lines: what an account holds in an asset", Args: cobra.NoArgs,
+		Use: "line", Short: "Open, limit and close your own lines: what an account holds in an asset", Args: commandsOnly,
 		Long: `An account has a line in each asset that it holds, opened by the first payment to it. pacioli balance shows them. A line takes a
 deposit, which is paid back when it is closed. What the asset's issuer can do to a line: pacioli asset.`,
 		Example: "  pacioli line open EUR --from alice",

@@ -8,6 +8,9 @@
 //	2  refused: the transaction did not take effect and cost nothing
 //	3  failed: the transaction is in a block and cost its fee, but its operations did not take effect
 //	4  unknown: the transaction may have taken effect, or may yet; the id to ask for is printed
+//	5  audit: the books are not in order
+//
+// A node that ends itself has its own ones, see [node.Stops].
 package main
 
 import (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,6 +66,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PACIOLI_NODE", node.URL)
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "nobody"))
 			env.Setenv("ALICE", alice.Address.String())
+			listener, err := net.Listen("tcp", "127.0.0.1:0") // a free port, for a node of the script's own
+			if err != nil {
+				return err
+			}
+			_, port, _ := net.SplitHostPort(listener.Addr().String())
+			env.Setenv("PORT", port)
+			listener.Close()
 			config := filepath.Join(env.WorkDir, "home", "config")
 			if err := os.MkdirAll(config, 0o700); err != nil {
 				return err
@@ -202,7 +210,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// TestHelp: every command says what it is for and shows how it is called; every flag can be a variable.
+// TestHelp: every command says what it is for and shows how it is called; every flag can be a variable; one that is only
+// for others below it says so of a word that is none of them.
 func TestHelp(t *testing.T) {
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -211,6 +220,11 @@ func TestHelp(t *testing.T) {
 		}
 		if c.Short == "" || c.Example == "" {
 			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
+		}
+		if c.HasSubCommands() {
+			if err := c.Args(c, []string{"fly"}); err == nil || !strings.Contains(err.Error(), "unknown command") {
+				t.Errorf("%s fly: %v", c.CommandPath(), err)
+			}
 		}
 		for _, sub := range c.Commands() {
 			walk(sub)

@@ -213,6 +213,12 @@ func sevenValidators(p program) {
 	if kinds["ed25519"] != 4 || kinds["ml_dsa_65"] != 3 {
 		p.Fatalf("validators' keys: %v", kinds)
 	}
+	// Who votes twice pays once.
+	r := p.want(0, `parameter +max_open_nonces: \d+ -> 77\n.*proposal [0-9a-f]{64}`, p.wallet("params", "set", "max_open_nonces=77", "--from", "op-node0")...)
+	id := regexp.MustCompile(`proposal ([0-9a-f]{64})`).FindStringSubmatch(r.out)[1]
+	p.want(0, `proposal +`+id+`.*op-node0 \(\S+\) has approved it already: nothing was sent`, p.wallet("proposal", "approve", id[:8], "--from", "op-node0")...)
+	p.want(0, `op-node1 \(\S+\) has not approved it: nothing was sent`, p.wallet("proposal", "withdraw", id, "--from", "op-node1")...)
+	p.want(0, "committed", p.wallet("proposal", "withdraw", id, "--from", "op-node0")...)
 	for _, i := range []int{5, 6} {
 		if err := l.Signal(i, syscall.SIGKILL); err != nil {
 			p.Fatal(err)

@@ -267,7 +267,10 @@ func readValidators(files []string) (list []types.GenesisValidator, operated []l
 
 // shownValidator is a validator's key as it is given to whoever makes the genesis file.
 type shownValidator struct {
-	node.Validator
-	Operator *crypto.Address `json:"operator,omitempty"` // who acts for it
-	Name     string          `json:"name,omitempty"`
+	Address   string          `json:"address"` // consensus address
+	KeyType   string          `json:"key_type"`
+	PublicKey string          `json:"public_key"`         // hex
+	Genesis   string          `json:"genesis"`            // the key as genesis.json and CometBFT's tools write it
+	Operator  *crypto.Address `json:"operator,omitempty"` // who acts for it
+	Name      string          `json:"name,omitempty"`
 }

@@ -39,10 +39,13 @@ Every setting of pacioli.toml is a flag and an environment variable here.`,
 	return cmd
 }
 
-// settingFlags makes a flag of every setting.
+// settingFlags makes a flag of every setting. That of a bool means true when it stands alone.
 func settingFlags(f *pflag.FlagSet, config *node.Config) {
 	for _, k := range config.Keys() {
-		f.Var(k, k.Name, k.Comment)
+		flag := f.VarPF(k, k.Name, "", k.Comment)
+		if k.Type() == "bool" {
+			flag.NoOptDefVal = "true"
+		}
 	}
 }
 

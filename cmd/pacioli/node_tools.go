@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app/node"
 	"github.com/pacioli-ledger/pacioli/client"
+	"github.com/pacioli-ledger/pacioli/client/render"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
 
@@ -76,7 +78,7 @@ func printStatus(w io.Writer, s *client.Status) {
 	default:
 		fmt.Fprintf(w, "may still fail\t%d of %d validators\n", s.MayFail, len(s.Validators))
 	}
-	fmt.Fprintf(w, "\nVALIDATOR\tKEY\tPOWER\tLAST SIGNED\t\n")
+	fmt.Fprintf(w, "\nVALIDATOR\tNAME\tKEY\tPOWER\tLAST SIGNED\t\n")
 	for _, v := range s.Validators {
 		state := ""
 		switch {
@@ -85,7 +87,7 @@ func printStatus(w io.Writer, s *client.Status) {
 		case v.Late > 0:
 			state = fmt.Sprintf("late: missing from %d of the last 20 blocks", v.Late)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", v.Address, v.KeyType, v.Power, v.LastSigned, state)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", v.Address, strings.Trim(calledBy(v.Name), ` "`), v.KeyType, v.Power, v.LastSigned, state)
 	}
 	fmt.Fprintf(w, "\nNODE\tNAME\tHEIGHT\tPEERS\t\n")
 	for _, n := range s.Nodes {
@@ -254,7 +256,7 @@ JSON: address, key_type, public_key, genesis, operator, name.`,
 			if err != nil {
 				return err
 			}
-			shown := shownValidator{Validator: v}
+			shown := shownValidator{Address: v.Address, KeyType: v.KeyType, PublicKey: hex.EncodeToString(v.PublicKey), Genesis: v.Genesis}
 			if operator != "" {
 				by, err := c.account("--operator", operator)
 				if err != nil {
@@ -283,7 +285,9 @@ func (c *cli) healthCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.print(h, func(w io.Writer) { fmt.Fprintf(w, "ready\t%t\nheight\t%d\npeers\t%d\n", h.OK, h.Height, h.Peers) }); err != nil {
+			if err := c.print(h, func(w io.Writer) {
+				fmt.Fprintf(w, "chain\t%s\nready\t%t\nheight\t%d\npeers\t%d\n", render.Escape(h.ChainID), h.OK, h.Height, h.Peers)
+			}); err != nil {
 				return err
 			}
 			if !h.OK {

@@ -86,6 +86,8 @@ func describe(err error) problem {
 		hint("stale", "the chain stands still or the nodes lag: pacioli status; and look at this machine's clock")
 	case unreachable(err):
 		hint("no_node", "is a node running there? --node names others, and pacioli status asks them")
+	case errors.Is(err, node.ErrNoSignState):
+		hint("sign_state_missing", "put the newest one back if it lies somewhere, else: pacioli validator reset-sign-state")
 	case errors.Is(err, light.ErrTrustExpired):
 		hint("trust_expired", "give --trust HEIGHT:HASH of a recent header, as a validator's operator tells it")
 	}

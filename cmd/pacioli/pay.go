@@ -109,13 +109,16 @@ func (c *cli) payCommand() *cobra.Command {
 		Long: `Pay an amount of an asset, wait until the payment is in a block, and show the receipt with the header that proves it.
 A payment from the asset's issuer issues new units, one to the issuer takes them back.
 
-With --id, any text that names the payment, it is idempotent: it is kept in HOME/outbox before it is sent, and the same
-command again sends the same bytes, which take effect once, and shows the original receipt. Other details under a used id are
-an error; who pays the fee is none of them, the bytes go on as they were signed. Only when an earlier attempt is proven to have
-had no effect (its time is over and the payer's journal does not have it, or it failed in a block) is it made anew. Ids are
-remembered in HOME/outbox and HOME/batches: back them up. A home without that memory asks the nodes by the derived reference
-whether the id was paid, but a node could hide it. The nonce is derived from the id and the payer's address, and so is the reference, unless one is given. --nonce is
-the same with a nonce of your own. Without both a random one is used, and an unfinished payment stays in HOME/outbox as well.
+With --id the payment has a name of your own, such as an invoice number, and is made once: when you do not know whether it went
+through, give the same command again. It shows the receipt when it did, and else goes on with it. Without --id the same command
+again is a second payment. The id in the result is another one, the transaction's.
+
+An id is one payment of one account. Another receiver, amount, asset, memo or reference under it is an error (id_reused), and
+nothing is sent; who pays the fee may differ, and stays as it was signed. A payment that is proven to have had no effect, because
+its time is over or because it failed in a block, is made anew under its id.
+
+Ids are remembered in HOME/outbox and HOME/batches: back them up with the keys, and use an id in one home only. A home that has
+lost them asks the nodes, but a node could hide the payment. --nonce does the same for who keeps numbers of 128 bits instead of names.
 
 With --balancing AMOUNT is the most: "--balancing debit 1000000 EUR" pays out what is there, and the result says how much it was.
 With --dry-run nothing is sent: it shows what would happen now, and what would be left; under an id that was paid, the receipt.
@@ -149,6 +152,6 @@ results; with --dry-run as docs/CLI.md says.`,
 	}
 	p.add(cmd)
 	s.add(cmd)
-	cmd.Flags().StringVar(&s.id, "id", "", "your own id of this payment, 1 to 256 bytes: the same again is paid once")
+	cmd.Flags().StringVar(&s.id, "id", "", "your own name for this payment, 1 to 256 bytes, as an invoice number: the same command again does not pay again")
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 func (c *cli) proposalCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "proposal", Short: "What the operators of validators have proposed: show, approve, withdraw", Args: cobra.NoArgs,
+		Use: "proposal", Short: "What the operators of validators have proposed: show, approve, withdraw", Args: commandsOnly,
 		Example: "  pacioli proposal list\n  pacioli proposal show 3f9a21\n  pacioli proposal approve 3f9a21 --from op2 --dry-run",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -79,7 +80,12 @@ decides, before, after, refused_by, parameters_changed), height, time.`,
 						if v.Expired {
 							until = "expired at " + v.Expires
 						}
-						fmt.Fprintf(w, "%s\t%s\n\tby %s, %s\n\t%s\n", v.ID, v.Change.sentence(names), named(v.Proposer, v.ProposerName), until, voteLine(v.Vote, names))
+						names := v.names(names)
+						fmt.Fprintf(w, "%s\t%s\n", v.ID, v.Change.sentence(names))
+						for _, d := range v.Differs {
+							fmt.Fprintf(w, "\t%s: %s -> %s\n", d.Name, d.From, d.To)
+						}
+						fmt.Fprintf(w, "\tby %s, %s\n\t%s\n", named(v.Proposer, names[v.Proposer]), until, voteLine(v.Vote, names))
 					}
 					if len(r.Proposals) == 0 {
 						fmt.Fprint(w, "no open proposals\n")
@@ -126,32 +132,37 @@ JSON: one of the proposals of proposal list, with height and time.`,
 				if err != nil {
 					return err
 				}
-				v, err := c.proposalView(ctx, b, p, list.Time)
-				if err != nil {
-					return err
-				}
-				r := struct {
-					proposalView
-					Height uint64 `json:"height"`
-					Time   string `json:"time"`
-				}{v, list.Height, list.Time.UTC().Format(time.RFC3339)}
-				names := c.names()
-				return c.print(r, func(w io.Writer) {
-					fmt.Fprintf(w, "proposal\t%s\nproposed by\t%s, at height %d\n", v.ID, named(v.Proposer, v.ProposerName), v.Height)
-					if v.Expired {
-						fmt.Fprintf(w, "EXPIRED\tat %s\n", v.Expires)
-					} else {
-						fmt.Fprintf(w, "open until\t%s\n", v.Expires)
-					}
-					for _, a := range v.Approvals {
-						fmt.Fprintf(w, "approved by\t%s\n", named(a, names[a]))
-					}
-					v.changeEffect.text(w, names)
-					fmt.Fprintf(w, "proven\tat height %d, %s\n", r.Height, r.Time)
-				})
+				return c.printProposal(ctx, b, p, list.Height, list.Time)
 			})
 		},
 	}
+}
+
+// printProposal shows a proposal as it is at a height.
+func (c *cli) printProposal(ctx context.Context, b provenBooks, p client.OpenProposal, height uint64, at time.Time) error {
+	v, err := c.proposalView(ctx, b, p, at)
+	if err != nil {
+		return err
+	}
+	r := struct {
+		proposalView
+		Height uint64 `json:"height"`
+		Time   string `json:"time"`
+	}{v, height, at.UTC().Format(time.RFC3339)}
+	names := v.names(c.names())
+	return c.print(r, func(w io.Writer) {
+		fmt.Fprintf(w, "proposal\t%s\nproposed by\t%s, at height %d\n", v.ID, named(v.Proposer, names[v.Proposer]), v.Height)
+		if v.Expired {
+			fmt.Fprintf(w, "EXPIRED\tat %s\n", v.Expires)
+		} else {
+			fmt.Fprintf(w, "open until\t%s\n", v.Expires)
+		}
+		for _, a := range v.Approvals {
+			fmt.Fprintf(w, "approved by\t%s\n", named(a, names[a]))
+		}
+		v.changeEffect.text(w, names)
+		fmt.Fprintf(w, "proven\tat height %d, %s\n", r.Height, r.Time)
+	})
 }
 
 func (c *cli) proposalVote(withdraw bool) *cobra.Command {
@@ -165,19 +176,40 @@ func (c *cli) proposalVote(withdraw bool) *cobra.Command {
 		cmd.Use, cmd.Short = "withdraw ID --from OPERATOR", "Withdraw an approval; a proposal that nobody approves is gone"
 		cmd.Long, cmd.Example = "Withdraw an approval. A proposal that nobody approves any more is gone.", "  pacioli proposal withdraw 3f9a21 --from op2"
 	}
-	return c.byOperator(cmd, func(ctx context.Context, b provenBooks, _ payer, args []string) (ledger.Operation, error) {
+	cmd.Long += "\n\nDoing it again costs nothing: it is looked at first, and not sent. The result is then that of pacioli proposal show."
+	return c.byOperator(cmd, func(ctx context.Context, b provenBooks, from payer, s sendFlags, args []string) (ledger.Operation, error) {
 		// A whole id is taken as it is, so that the same command can be given again when the proposal is gone.
-		if id, err := crypto.ParseHash(strings.ToLower(args[0])); err == nil {
-			return &ledger.Approve{Proposal: id, Withdraw: withdraw}, nil
+		id, err := crypto.ParseHash(strings.ToLower(args[0]))
+		if err != nil {
+			p, _, err := c.theProposal(ctx, b, args[0])
+			if err != nil {
+				return nil, err
+			}
+			id = p.ID
 		}
-		p, _, err := c.theProposal(ctx, b, args[0])
-		return &ledger.Approve{Proposal: p.ID, Withdraw: withdraw}, err
+		op := &ledger.Approve{Proposal: id, Withdraw: withdraw}
+		if s.nonce != "" || s.dryRun || s.out != "" {
+			return op, nil // these have an answer of their own to the same again
+		}
+		p, err := b.Proposal(ctx, id, 0)
+		if err != nil {
+			return nil, err
+		}
+		if !p.Present || slices.Contains(p.Value.Approvals, from.address) == withdraw {
+			return op, nil
+		}
+		state := "has approved it already"
+		if withdraw {
+			state = "has not approved it"
+		}
+		c.say("%s %s: nothing was sent", named(from.address, c.names()[from.address]), state)
+		return nil, c.printProposal(ctx, b, client.OpenProposal{ID: id, Proposal: p.Value}, p.Height, p.Time)
 	})
 }
 
 func (c *cli) paramsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "params", Short: "The network's parameters: show, and change by vote", Args: cobra.NoArgs, Example: "  pacioli params show\n  pacioli params set fee_base=200 --from op1 --dry-run",
+		Use: "params", Short: "The network's parameters: show, and change by vote", Args: commandsOnly, Example: "  pacioli params show\n  pacioli params set fee_base=200 --from op1 --dry-run",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.paramsShow(), c.paramsSet())

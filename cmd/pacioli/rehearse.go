@@ -214,6 +214,7 @@ type simulationResult struct {
 	Balances   []afterView     `json:"balances_after"`
 	Height     uint64          `json:"height"` // of the block that it was tried in
 	Time       string          `json:"time"`   // of that block
+	names      map[crypto.Address]string
 }
 
 // rehearse shows what a draft would do now. Its error says that it would not take effect.
@@ -236,6 +237,7 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 		return err
 	}
 	names := c.names()
+	r.names = names
 	last := map[ledger.LineKey]ledger.Entry{}
 	var order []ledger.LineKey
 	for _, e := range s.Entries {
@@ -283,16 +285,12 @@ func (c *cli) rehearse(ctx context.Context, b provenBooks, d *client.Draft) erro
 }
 
 func (r simulationResult) text(w io.Writer) {
-	names := map[crypto.Address]string{}
-	for _, s := range r.Signers {
-		names[s.Address] = s.Name
-	}
 	fmt.Fprintf(w, "%s\tcode %d (%s)\n", strings.ReplaceAll(r.Outcome, "_", " "), r.Code, r.CodeName)
 	for _, o := range r.Operations {
-		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
+		fmt.Fprintf(w, "operation\t%s\n", o.line(r.names))
 	}
 	resultLines(w, r.Results, r.Operations)
-	r.Change.text(w, names)
+	r.Change.text(w, r.names)
 	unit := r.FeeAsset
 	if unit == "" {
 		unit = "base units"
@@ -347,7 +345,8 @@ func (d *deedFlags) add(cmd *cobra.Command, who string) {
 	_ = cmd.MarkFlagRequired("from")
 }
 
-// do carries out what an account wants: what returns the operations, of which it is signer 0.
+// do carries out what an account wants: what returns the operations, of which it is signer 0; none: there is
+// nothing to do.
 func (c *cli) do(ctx context.Context, d deedFlags, what func(ctx context.Context, b provenBooks, from payer) ([]ledger.Operation, error)) error {
 	if err := d.send.check(); err != nil {
 		return err
@@ -358,7 +357,7 @@ func (c *cli) do(ctx context.Context, d deedFlags, what func(ctx context.Context
 	}
 	return c.online(ctx, d.send, func(ctx context.Context, b provenBooks) error {
 		operations, err := what(ctx, b, from)
-		if err != nil {
+		if err != nil || len(operations) == 0 {
 			return err
 		}
 		return c.perform(ctx, b, request{[]payer{from}, operations, d.send})

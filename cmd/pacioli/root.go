@@ -43,25 +43,29 @@ Every flag is also an environment variable of the same words: --node is PACIOLI_
 With --output json the result on standard output is one JSON object, and an error on standard error is one too.
 
 Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed but failed, 4 outcome unknown,
-5 the audited books are not in order.`,
+5 the audited books are not in order. "testnet chaos" ends with 3 where it has findings, and a node that had started with
+` + stopCodes() + `.`,
 		Example: `  pacioli keys new alice
   pacioli balance alice
   pacioli pay --from alice --to bob 12.50 PAC`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
+		Args:              commandsOnly,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return c.settings(cmd) },
 	}
 	root.SetOut(c.out)
 	root.SetErr(c.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 			if given := unknown.GetSpecifiedShortnames(); given != "" && strings.ContainsAny(given[:1], "0123456789.") {
 				return usage("-%s: amounts are not negative", given)
 			}
+			var flags []string
+			cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, "--"+f.Name) })
+			return &problem{err: err, name: "usage", hint: meant("--"+unknown.GetSpecifiedName(), flags, "pacioli help"+strings.TrimPrefix(cmd.CommandPath(), "pacioli")+" lists them")}
 		}
-		return err
+		return usage("%w", err)
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&c.home, "home", "", "folder of keys, configuration and verified headers (default ~/.pacioli)")
@@ -77,6 +81,15 @@ Exit codes: 0 done or committed, 1 error on this side, 2 refused, 3 committed bu
 		c.validatorCommand(), c.proposalCommand(), c.paramsCommand(), c.rollbackCommand(), c.backupCommand(), c.exportCommand(), c.inspectCommand(), c.showNodeIDCommand(), c.showValidatorCommand(), c.debugCommand(), c.snapshotCommand(), c.testnetCommand(), c.wipeCommand())
 	c.complete(root)
 	return root
+}
+
+// stopCodes lists why a node ends itself.
+func stopCodes() string {
+	var list []string
+	for _, s := range node.Stops() {
+		list = append(list, fmt.Sprintf("%d %s", s.Code, s.Name))
+	}
+	return strings.Join(list, ", ")
 }
 
 // complete makes the shell propose this home's keys wherever a key is wanted, and the two ways of output.
@@ -184,6 +197,35 @@ func (c *cli) below(path string) string {
 // environment returns the variable that stands for a flag.
 func environment(flag string) string {
 	return "PACIOLI_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(flag))
+}
+
+// commandsOnly is for a command that takes no arguments and has others below it: an argument is one that it does not have.
+func commandsOnly(cmd *cobra.Command, given []string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return &problem{err: fmt.Errorf("unknown command %q for %q", given[0], cmd.CommandPath()), name: "usage",
+		hint: meant(given[0], names, "pacioli help"+strings.TrimPrefix(cmd.CommandPath(), "pacioli")+" lists them")}
+}
+
+// meant asks whether a mistyped word was to be one of those that there are; when it is like none of them, it says otherwise.
+func meant(word string, there []string, otherwise string) string {
+	// Cobra knows how far words are from each other, but only of commands.
+	list := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, name := range there {
+		list.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	like := list.SuggestionsFor(word)
+	if len(strings.Trim(word, "-")) == 0 || len(like) == 0 {
+		return otherwise
+	}
+	return "did you mean " + strings.Join(like, ", or ") + "?"
 }
 
 // args checks the number of arguments and names them in the error.

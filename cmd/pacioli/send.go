@@ -73,7 +73,7 @@ func (s sendFlags) check() error {
 	case s.sequence && s.nonce != "":
 		return usage("--sequence and --nonce exclude each other")
 	case s.id != "" && (s.nonce != "" || s.sequence):
-		return usage("--id excludes --nonce and --sequence: it makes a nonce")
+		return usage("--id makes a nonce of its own: leave --nonce and --sequence out")
 	case s.validFor < 0:
 		return usage("--valid-for %s: want more than 0", s.validFor)
 	case s.timeout <= 0:
@@ -385,7 +385,7 @@ func (c *cli) recall(ctx context.Context, b provenBooks, r request, earlier *cli
 	}
 	differs := func(tx crypto.Hash, field string) error {
 		return &problem{err: fmt.Errorf("the id %q was used for another transaction, %s, with another %s", id, tx, field), name: "id_reused",
-			hint: "pacioli tx show " + tx.String() + "; another payment needs another id"}
+			hint: "pacioli tx show " + tx.String() + " shows that payment; this one was not sent, and needs an id of its own"}
 	}
 	begun, release, err := batch.Claim(c.batches(), b.network().ID, from, id)
 	if err != nil {
@@ -585,7 +585,7 @@ func (c *cli) same(d *client.Draft, network ledger.Network, r request, nonce [16
 	}
 	differs := func(field string) error {
 		return &problem{err: fmt.Errorf("the %s %s was used for another transaction, %s, with another %s", what, used, d.ID(), field), name: name,
-			hint: "pacioli tx show " + d.ID().String() + "; another payment needs another " + what}
+			hint: "pacioli tx show " + d.ID().String() + " shows it; this one was not sent, and needs another " + what}
 	}
 	if d.Network().ID != network.ID {
 		return differs("network")
@@ -688,7 +688,8 @@ func (c *cli) deliver(ctx context.Context, b provenBooks, d *client.Draft, s sen
 			return err
 		}
 		v := c.view(ctx, b, b.network(), d.ID(), d.Body())
-		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations}
+		r := txResult{Outcome: "submitted", ID: d.ID(), CodeName: ledger.OK.String(), ValidUntil: v.ValidUntil, Payer: c.payerOf(d.Body(), d.Sponsor()), Signers: v.Signers, Operations: v.Operations,
+			Differs: proposedParameters(ctx, b, d.Body(), 0)}
 		if err := c.print(r, r.text); err != nil {
 			return err
 		}

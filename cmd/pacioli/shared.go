@@ -24,7 +24,7 @@ import (
 
 func (c *cli) accountPolicy() *cobra.Command {
 	policy := &cobra.Command{
-		Use: "policy", Short: "Make policy files, and collect the proofs of their keys", Args: cobra.NoArgs,
+		Use: "policy", Short: "Make policy files, and collect the proofs of their keys", Args: commandsOnly,
 		Long: `Make policy files, and collect the proofs of their keys. A new account needs no proofs: account add takes the file as it is. An
 account that is to change to the policy needs one of each key, made for this account: name it with --for, pass the file (or
 copies, which merge puts together) to everybody, and give it to account set-policy.`,
@@ -434,7 +434,7 @@ JSON: as pacioli pay, or with --out as tx inspect.`,
 
 func (c *cli) accountRecover() *cobra.Command {
 	recover := &cobra.Command{
-		Use: "recover", Short: "Recover an account whose keys are lost, or stop that", Args: cobra.NoArgs,
+		Use: "recover", Short: "Recover an account whose keys are lost, or stop that", Args: commandsOnly,
 		Long: `Recover an account whose keys are lost. Its policy names the account that may do it, and a delay. That account announces another
 policy (start), which everybody sees in account show; until the delay is over the account's own keys can cancel it; then the
 recovery account puts the policy in force (finish), with a proof by each of its keys.`,

@@ -21,7 +21,7 @@ import (
 
 func (c *cli) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "snapshot", Short: "Make, list, fetch, check and restore snapshots of the ledger's state", Args: cobra.NoArgs,
+		Use: "snapshot", Short: "Make, list, fetch, check and restore snapshots of the ledger's state", Args: commandsOnly,
 		Long: `Make, list, fetch, check and restore snapshots of the ledger's state. A snapshot is a folder with a manifest and chunks, the same
 bytes on every node that makes one of a height. A node that begins with one need not execute the blocks before it, and does
 not have them.
@@ -46,7 +46,7 @@ func (c *cli) printSnapshot(info snapshot.Info, folder string, last string) erro
 	r := snapshotResult{info, folder}
 	return c.print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "height\t%d\ntime\t%s\nstate\t%s\nnetwork\t%s\nrows\t%d\nchunks\t%d\nbytes\t%d\nhash\t%s\nfolder\t%s\n", r.Height,
-			time.UnixMilli(int64(r.Time)).UTC().Format(time.RFC3339), r.AppHash, r.Network, r.Rows, r.Chunks, r.Bytes, r.Hash, r.Folder)
+			r.Time, r.AppHash, r.Network, r.Rows, r.Chunks, r.Bytes, r.Hash, r.Folder)
 		if last != "" {
 			fmt.Fprintln(w, last)
 		}
@@ -132,7 +132,7 @@ func (c *cli) snapshotList() *cobra.Command {
 				defer t.Flush()
 				fmt.Fprintf(t, "HEIGHT\tTIME\tROWS\tCHUNKS\tBYTES\tSTATE\n")
 				for _, i := range list {
-					fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%s\n", i.Height, time.UnixMilli(int64(i.Time)).UTC().Format(time.RFC3339), i.Rows, i.Chunks, i.Bytes, i.AppHash)
+					fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%s\n", i.Height, i.Time, i.Rows, i.Chunks, i.Bytes, i.AppHash)
 				}
 			})
 		},

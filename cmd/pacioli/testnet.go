@@ -30,7 +30,7 @@ plugin or as docker-compose 1.29 or later; nothing is fetched, but for Prometheu
 		Example: `  pacioli testnet generate --topology testnet/topology.toml --out .pacioli/testnet
   pacioli testnet up
   pacioli testnet down`,
-		Args: args(),
+		Args: commandsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(c.testnetGenerateCommand(), c.testnetUpCommand(), c.testnetStatusCommand(), c.testnetDownCommand(), c.chaosCommand(), c.proxyCommand())

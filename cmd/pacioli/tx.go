@@ -22,7 +22,7 @@ import (
 
 func (c *cli) txCommand() *cobra.Command {
 	tx := &cobra.Command{
-		Use: "tx", Short: "Look at transactions, and sign them offline with files", Args: cobra.NoArgs,
+		Use: "tx", Short: "Look at transactions, and sign them offline with files", Args: commandsOnly,
 		Long: `Look at transactions, and sign them offline with files: build on a machine with a network, sign on one without, by one
 key after another where several must, and broadcast. A .tx file is JSON with the body, the policies of its signers and the
 signatures so far; whoever signs is shown what the body itself says, decoded again, and never the view beside it, with a
@@ -38,7 +38,7 @@ build with --sequence.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	build := &cobra.Command{
-		Use: "build", Short: "Build a transaction and write it to a file, unsigned", Args: cobra.NoArgs,
+		Use: "build", Short: "Build a transaction and write it to a file, unsigned", Args: commandsOnly,
 		Example: "  pacioli tx build pay --from alice --to bob 5 PAC --out 1.tx",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -21,7 +21,7 @@ import (
 
 func (c *cli) validatorCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "validator", Short: "The validators: show, join, change by vote, rotate a key, bond", Args: cobra.NoArgs,
+		Use: "validator", Short: "The validators: show, join, change by vote, rotate a key, bond", Args: commandsOnly,
 		Long: `The validators of the network. Each has an operator, an account apart from its consensus key. Operators of validators with power
 propose changes and approve them; with more than two thirds of the power a change takes effect. --dry-run says, before anybody
 signs, how many validators may fail before and after, and which rule would refuse the change.`,

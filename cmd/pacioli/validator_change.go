@@ -29,7 +29,7 @@ const proposes = `
 It makes a proposal, which its maker has approved; the other operators approve it by pacioli proposal approve. It takes effect
 with more than two thirds of the power, and for the signing of blocks two blocks later.
 
-JSON: as pacioli pay, its result with proposal and executed; with --dry-run also change: change, vote (power, needed, total, open),
+JSON: as pacioli pay, its result with proposal and executed, and parameters_changed (name, from, to); with --dry-run also change: change, vote (power, needed, total, open),
 decides, before and after (active, inactive, power, quorum, may_fail), refused_by, parameters_changed (name, from, to).`
 
 func (p *proposalFlags) add(cmd *cobra.Command) {
@@ -228,13 +228,16 @@ func (c *cli) nextKey(h node.Home, keyType, file string, operator crypto.Address
 	return proveKey(h, true, operator, "")
 }
 
-// byOperator is a command by which an operator does one thing.
-func (c *cli) byOperator(cmd *cobra.Command, what func(ctx context.Context, b provenBooks, from payer, args []string) (ledger.Operation, error)) *cobra.Command {
+// byOperator is a command by which an operator does one thing; no operation: it is done already, and was shown.
+func (c *cli) byOperator(cmd *cobra.Command, what func(ctx context.Context, b provenBooks, from payer, s sendFlags, args []string) (ledger.Operation, error)) *cobra.Command {
 	var d deedFlags
 	cmd.Long += "\n\nJSON: as pacioli pay."
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.do(cmd.Context(), d, func(ctx context.Context, b provenBooks, from payer) ([]ledger.Operation, error) {
-			op, err := what(ctx, b, from, args)
+			op, err := what(ctx, b, from, d.send, args)
+			if op == nil {
+				return nil, err
+			}
 			return []ledger.Operation{op}, err
 		})
 	}
@@ -248,7 +251,7 @@ func (c *cli) validatorBond() *cobra.Command {
 		Long: `Bond an amount of the fee asset, by default what the network asks for. It is held until pacioli validator release, which is possible
 bond_seconds after the last validator of the account has left; a validator that signs two blocks at one height loses it.`,
 		Example: "  pacioli validator bond --from op5\n  pacioli validator bond 5000 --from op5",
-	}, func(ctx context.Context, b provenBooks, from payer, given []string) (ledger.Operation, error) {
+	}, func(ctx context.Context, b provenBooks, from payer, _ sendFlags, given []string) (ledger.Operation, error) {
 		amount := ""
 		if len(given) == 1 {
 			amount = given[0]
@@ -266,7 +269,7 @@ func (c *cli) validatorRelease() *cobra.Command {
 		Use: "release --from OPERATOR", Short: "Take the bond back", Args: args(),
 		Long:    "Take the bond back, when the account operates no validator any more and bond_seconds have passed since it did.",
 		Example: "  pacioli validator release --from op5",
-	}, func(context.Context, provenBooks, payer, []string) (ledger.Operation, error) {
+	}, func(context.Context, provenBooks, payer, sendFlags, []string) (ledger.Operation, error) {
 		return &ledger.ReleaseBond{}, nil
 	})
 }
@@ -276,7 +279,7 @@ func (c *cli) validatorReactivate() *cobra.Command {
 		Use: "reactivate --from OPERATOR", Short: "Take the power back that the validator has lost by missing blocks", Args: args(),
 		Long:    "Take the power back that the operator's validator has lost by missing blocks. No vote is needed. See that its node follows first.",
 		Example: "  pacioli health --node http://127.0.0.1:26657 && pacioli validator reactivate --from op5",
-	}, func(context.Context, provenBooks, payer, []string) (ledger.Operation, error) {
+	}, func(context.Context, provenBooks, payer, sendFlags, []string) (ledger.Operation, error) {
 		return &ledger.Reactivate{}, nil
 	})
 }

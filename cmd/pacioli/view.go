@@ -245,6 +245,7 @@ type txResult struct {
 	Deposit     string          `json:"deposit,omitempty"` // for new rows, paid back when they go
 	Results     []resultView    `json:"results,omitempty"` // one per operation
 	Proof       *proofView      `json:"proof,omitempty"`
+	Differs     []parameterDiff `json:"parameters_changed,omitempty"` // that it proposes, where the parameters before are still to be had
 }
 
 // proofView is how inclusion and effect of a transaction were proven. Hashes are hex.
@@ -261,12 +262,12 @@ type proofView struct {
 }
 
 // finish shows a final transaction; its error is nil or says that it failed.
-func (c *cli) finish(ctx context.Context, b books, f client.Final) error {
+func (c *cli) finish(ctx context.Context, b provenBooks, f client.Final) error {
 	return c.show(ctx, b, f, nil)
 }
 
 // finishWithProof is finish with the steps of the proof.
-func (c *cli) finishWithProof(ctx context.Context, b books, f client.Final) error {
+func (c *cli) finishWithProof(ctx context.Context, b provenBooks, f client.Final) error {
 	p := &proofView{Header: hex.EncodeToString(f.Header.Hash), DataHash: hex.EncodeToString(f.Header.DataHash), NextHeader: hex.EncodeToString(f.Next.Hash),
 		LastResultsHash: hex.EncodeToString(f.Next.LastResultsHash), Transactions: f.Total}
 	var err error
@@ -279,11 +280,12 @@ func (c *cli) finishWithProof(ctx context.Context, b books, f client.Final) erro
 	return c.show(ctx, b, f, p)
 }
 
-func (c *cli) show(ctx context.Context, b books, f client.Final, steps *proofView) error {
+func (c *cli) show(ctx context.Context, b provenBooks, f client.Final, steps *proofView) error {
 	v := c.view(ctx, b, b.network(), f.ID, f.Tx.Body)
 	r := txResult{Outcome: client.OutcomeOf(f, nil).String(), ID: f.ID, Code: uint32(f.Receipt.Code), CodeName: f.Receipt.Code.String(),
 		Height: f.Height, Index: &f.Index, ProofHeight: f.ProofHeight, Time: f.Time.UTC().Format(time.RFC3339Nano), Fee: f.Receipt.Fee.String(),
-		ValidUntil: v.ValidUntil, Payer: c.payerOf(f.Tx.Body, f.Tx.Sponsor), Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt), Proof: steps}
+		ValidUntil: v.ValidUntil, Payer: c.payerOf(f.Tx.Body, f.Tx.Sponsor), Signers: v.Signers, Operations: v.Operations, Deposit: f.Receipt.Deposit.String(), Results: c.results(ctx, b, f.Tx.Body, f.Receipt), Proof: steps,
+		Differs: proposedParameters(ctx, b, f.Tx.Body, f.Height-1)}
 	if p, err := b.parameters(ctx); err == nil {
 		if a, err := b.asset(ctx, p.FeeAsset); err == nil {
 			r.Fee, r.Deposit, r.FeeAsset = f.Receipt.Fee.Format(a.Scale), f.Receipt.Deposit.Format(a.Scale), a.Code
@@ -310,6 +312,9 @@ func (r txResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s\t%s\n", r.Outcome, r.ID)
 	for _, o := range r.Operations {
 		fmt.Fprintf(w, "operation\t%s\n", o.line(names))
+	}
+	for _, d := range r.Differs {
+		fmt.Fprintf(w, "parameter\t%s: %s -> %s\n", d.Name, d.From, d.To)
 	}
 	resultLines(w, r.Results, r.Operations)
 	if strings.Trim(r.Deposit, "0.") != "" {

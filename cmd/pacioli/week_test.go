@@ -341,7 +341,7 @@ func (w *week) losesDisk() {
 // comesBack state-syncs the fifth node: it has its keys, a new sign state, and no data.
 func (w *week) comesBack() {
 	w.want(3, "validator_not_inactive", w.wallet("validator", "reactivate", "--from", "op-node0", "--dry-run")...)
-	w.want(0, "", "config", "--home", w.five, "--write", "--state_sync.enable", "true", "--state_sync.servers", strings.Join(w.net.URLs()[:2], ","))
+	w.want(0, "", "config", "--home", w.five, "--write", "--state_sync.enable", "--state_sync.servers", strings.Join(w.net.URLs()[:2], ","))
 	w.starts()
 	if text := w.node.said(); !strings.Contains(text, "look for a snapshot") {
 		w.Errorf("the node did not look for a snapshot:\n%s", text)

@@ -35,3 +35,17 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// TestOpen: a payment whose end is not known has a cause.
+func TestOpen(t *testing.T) {
+	for want, p := range map[string]*payment{
+		"no node has answered yet":                                                 {},
+		"a node took it, and no block that was read has it":                        {handed: true},
+		"a node took it, and no block that was read has it; handed in again: busy": {handed: true, refused: "busy"},
+		"connection reset; handed in again: busy":                                  {handed: true, refused: "busy", claim: audit.Claim{Text: "connection reset"}},
+	} {
+		if got := p.open(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

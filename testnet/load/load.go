@@ -138,6 +138,7 @@ type payment struct {
 	ended    bool
 	resendAt time.Time
 	pause    time.Duration
+	refused  string // why no node took it when it was handed in again the last time; empty: one did
 }
 
 // New prepares a load. The network must answer.
@@ -263,11 +264,27 @@ making:
 	claims := make([]audit.Claim, len(l.all))
 	for i, p := range l.all {
 		if !p.ended {
+			p.claim.Text = p.open()
 			l.end(p, audit.Unknown, 0)
 		}
 		claims[i] = p.claim
 	}
 	return claims
+}
+
+// open says why a payment has no end.
+func (p *payment) open() string {
+	switch {
+	case p.claim.Text != "": // when it was handed in the first time
+	case p.handed:
+		p.claim.Text = "a node took it, and no block that was read has it"
+	default:
+		p.claim.Text = "no node has answered yet"
+	}
+	if p.refused != "" {
+		return p.claim.Text + "; handed in again: " + p.refused
+	}
+	return p.claim.Text
 }
 
 // end settles a payment, once. It wants l.mu.
@@ -552,6 +569,11 @@ func (l *Load) again(ctx context.Context, p *payment) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s, err := l.o.Client.Submit(ctx, p.claim.Raw)
+	l.mu.Lock()
+	if p.refused = ""; err != nil {
+		p.refused = err.Error()
+	}
+	l.mu.Unlock()
 	if err != nil {
 		l.log.Debug("hand payment in again", "id", p.claim.ID.String(), "error", err)
 		return
