@@ -147,7 +147,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return err
 	}
 	level, _ := logLevel(c.Log.CometBFT)
-	logger := cometLogger{log: log, level: level, stopped: func(cause string) { n.fail(stop("consensus_stopped", "%s", cause)) }}
+	logger := cometLogger{log: log, level: level, stopped: func(cause error) { n.fail(stop("consensus_stopped", "%w", cause)) }}
 	if _, states, err := openComet(databases); err != nil {
 		return err
 	} else if n.begin, err = states.Load(); err != nil {
@@ -168,7 +168,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	}
 	n.signsWith(publicKey.Address())
 	n.comet, err = cmtnode.NewNodeWithContext(ctx, cc, signer, nodeKey,
-		app.ClientCreator(n.app, func(call string, cause any) { n.fail(stop("consensus_stopped", "%s failed: %v", call, cause)) }),
+		app.ClientCreator(n.app, func(call string, cause any) { n.fail(stop("consensus_stopped", "%s failed: %w", call, asError(cause))) }),
 		func() (*types.GenesisDoc, error) { return doc, nil },
 		openForNode(databases), cmtnode.DefaultMetricsProvider(cc.Instrumentation), logger, cmtnode.StateProvider(source))
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pacioli-ledger/pacioli/app/snapshot"
 )
 
 // TestClock feeds the estimate with votes: their way, lies of a few, bursts of old ones.
@@ -122,11 +124,11 @@ func TestClockOldVotes(t *testing.T) {
 // TestDisk: a node does not start on a disk that is nearly full, says so while it runs low, and stops before it is full.
 func TestDisk(t *testing.T) {
 	n := newNet(t, "ed25519")
-	real := freeBytes
-	defer func() { freeBytes = real }()
+	real := snapshot.FreeBytes
+	defer func() { snapshot.FreeBytes = real }()
 	left := make(chan uint64, 1)
 	left <- 600 << 20
-	freeBytes = func(dir string) (uint64, error) {
+	snapshot.FreeBytes = func(dir string) (uint64, error) {
 		if dir != n.home.Data() {
 			return 0, fmt.Errorf("%s is asked about", dir)
 		}

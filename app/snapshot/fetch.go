@@ -267,9 +267,14 @@ func (f *Fetch) try(ctx context.Context, o *offer, refused map[string]bool) (*Ma
 		return nil, machineError{err}
 	}
 	left := m.Bytes / uint64(len(m.Chunks)) * uint64(p.Missing())
-	// Not an end: a manifest can announce more bytes than any state has, and another snapshot may fit.
+	ours := func(err error) error {
+		if errors.Is(err, ErrNoRoom) && m.Exaggerates() {
+			return err
+		}
+		return machineError{err}
+	}
 	if err := Room(f.Dir, left+reserveBytes); err != nil {
-		return nil, err
+		return nil, ours(err)
 	}
 	if n := len(m.Chunks) - p.Missing(); n > 0 {
 		f.Log.Info("go on with a snapshot that was begun", "height", m.Height(), "chunks", len(m.Chunks), "have", n)
@@ -287,7 +292,7 @@ func (f *Fetch) try(ctx context.Context, o *offer, refused map[string]bool) (*Ma
 		return nil, errors.Join(err, os.RemoveAll(f.Dir))
 	}
 	if err != nil {
-		return nil, machineError{err}
+		return nil, ours(err)
 	}
 	return m, nil
 }
