@@ -29,6 +29,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app"
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
@@ -77,6 +78,11 @@ type Node struct {
 func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version string, ready func(rpcAddress string)) (err error) {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%s: %w", home.Config(), err)
+	}
+	for _, variable := range []string{failpoint.Variable, "FAIL_TEST_INDEX"} { // ours, and CometBFT's
+		if at, set := os.LookupEnv(variable); set {
+			log.Warn("this variable is for tests: it kills the node, as kill -9 would, when it comes to the point that it names; unset it and start again", "variable", variable, "point", at)
+		}
 	}
 	release, err := home.lock()
 	if err != nil {

@@ -215,3 +215,20 @@ func TestStopsInDocs(t *testing.T) {
 		t.Errorf("docs/CLI.md has another table of exit codes than this program, which has:\n%s", table)
 	}
 }
+
+// TestFailPointWarning: a node says that its environment is about to kill it.
+func TestFailPointWarning(t *testing.T) {
+	for setting, want := range map[string]string{"PACIOLI_FAIL_AT=store.commit:3": "variable=PACIOLI_FAIL_AT point=store.commit:3", "FAIL_TEST_INDEX=4": "variable=FAIL_TEST_INDEX point=4", "PACIOLI_LOG_LEVEL=info": ""} {
+		t.Run(setting, func(t *testing.T) {
+			name, value, _ := strings.Cut(setting, "=")
+			t.Setenv(name, value)
+			var log strings.Builder
+			if err := Run(t.Context(), Home(t.TempDir()), quick(), slog.New(slog.NewTextHandler(&log, nil)), "test", nil); err == nil {
+				t.Error("a node without a home runs")
+			}
+			if warned := strings.Contains(log.String(), "level=WARN"); warned != (want != "") || !strings.Contains(log.String(), want) {
+				t.Errorf("want %q, the log is %q", want, log.String())
+			}
+		})
+	}
+}
