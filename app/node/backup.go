@@ -26,6 +26,7 @@ import (
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
@@ -224,10 +225,12 @@ func (h Home) backup(ctx context.Context, request BackupRequest, version string,
 	if err := copyFrom(bytes.NewReader(text), filepath.Join(partial, manifestFile), nil); err != nil {
 		return result, err
 	}
+	failpoint.Here("backup.write")
 	if err := syncFolders(partial); err != nil {
 		return result, err
 	}
 	// A crash before this line leaves a folder that no command takes for a backup.
+	failpoint.Here("backup.written")
 	if err := os.Rename(partial, final); err != nil {
 		return result, fmt.Errorf("naming the backup: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app/index"
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
@@ -243,6 +244,7 @@ func (h Home) Rollback(c Config, log *slog.Logger, request RollbackRequest) (rol
 			rolled.Removed++
 		}
 		step("CometBFT rolled back")
+		failpoint.Here("rollback.comet")
 	}
 	return rolled, nil
 }

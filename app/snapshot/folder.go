@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
@@ -235,6 +236,7 @@ func (f *Folder) Take(ctx context.Context, view *store.View, unixMillis uint64, 
 		err = errors.Join(writeSynced(filepath.Join(building, manifestName), m.Encode()), syncFolder(building))
 	}
 	if err == nil {
+		failpoint.Here("snapshot.written")
 		err = os.RemoveAll(f.Path(height)) // one that could not be read
 	}
 	if err == nil {
@@ -353,6 +355,7 @@ func writeSynced(name string, content []byte) error {
 	}
 	_, err = file.Write(content)
 	if err == nil {
+		failpoint.Here("snapshot.write")
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())
