@@ -49,7 +49,7 @@ var imports = map[string]string{
 	"app/index":        "crypto crypto/canonical ledger ledger/query",
 	"app/mempool":      "app/signature crypto ledger",
 	"app/signature":    "crypto ledger",
-	"app/snapshot":     "crypto crypto/canonical ledger ledger/store",
+	"app/snapshot":     "crypto crypto/canonical failpoint ledger ledger/store",
 	"app/node":         "app app/... client/light crypto crypto/canonical failpoint genesis ledger ledger/... github.com/cometbft/cometbft github.com/cometbft/cometbft-db github.com/pelletier/go-toml/v2 github.com/go-viper/mapstructure/v2 github.com/prometheus/client_golang",
 	"app/node/cometdb": "failpoint ledger/store/durable github.com/cockroachdb/pebble/v2 github.com/cometbft/cometbft-db github.com/cometbft/cometbft/config",
 	"client": "client/light crypto crypto/canonical genesis ledger ledger/proof ledger/query github.com/cometbft/cometbft/abci/types github.com/cometbft/cometbft/libs " +

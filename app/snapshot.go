@@ -297,9 +297,11 @@ func (a *App) OfferSnapshot(_ context.Context, req *abci.RequestOfferSnapshot) (
 	if err := os.MkdirAll(o.Restore, 0o700); err != nil {
 		return nil, err
 	}
-	// Its bytes are the offerer's word, so another snapshot may fit: to abort would let any peer end the restore.
 	if err := snapshot.Room(o.Restore, 4*m.Bytes); err != nil {
-		return result(abci.ResponseOfferSnapshot_REJECT, err)
+		if m.Exaggerates() { // an error would let any peer end the node
+			return result(abci.ResponseOfferSnapshot_REJECT, err)
+		}
+		return nil, err
 	}
 	build, err := store.NewImport(o.Restore, a.o.Store, &m.Tops)
 	if errors.Is(err, store.ErrStream) {

@@ -29,6 +29,17 @@ var Names = []string{
 	"sign.proposal",   // the same of a proposal
 }
 
+// Operations are the points of what an operator asks for, of a node that runs or not. A test ends each and does it again.
+var Operations = []string{
+	"snapshot.write",     // a file of a snapshot is written, and not synced
+	"snapshot.written",   // all are synced, and the snapshot does not have its name
+	"backup.write",       // all files of a backup are copied, and their folders are not synced
+	"backup.written",     // they are, and the backup does not have its name
+	"rollback.commit",    // the batch that rolls the application back is about to be written and synced
+	"rollback.committed", // it is on the disk, and CometBFT is at the height before
+	"rollback.comet",     // CometBFT is one block further down
+}
+
 var at, left = parse(os.Getenv(Variable))
 
 func parse(text string) (string, *atomic.Int64) {
@@ -45,8 +56,8 @@ func parse(text string) (string, *atomic.Int64) {
 		}
 		n.Store(i)
 	}
-	if !slices.Contains(Names, name) {
-		panic(fmt.Sprintf("%s is %q, want one of %s", Variable, text, strings.Join(Names, ", ")))
+	if all := slices.Concat(Names, Operations); !slices.Contains(all, name) {
+		panic(fmt.Sprintf("%s is %q, want one of %s", Variable, text, strings.Join(all, ", ")))
 	}
 	return name, n
 }

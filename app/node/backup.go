@@ -26,6 +26,7 @@ import (
 	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
 
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
@@ -117,16 +118,11 @@ func (n *Node) Backup(ctx context.Context, request BackupRequest) (BackupResult,
 
 // Backup makes a backup of a node that does not run.
 func (h Home) Backup(ctx context.Context, c Config, log *slog.Logger, request BackupRequest, version string) (result BackupResult, err error) {
-	release, err := h.lock()
+	s, release, err := h.lockStore(c, log)
 	if err != nil {
 		return result, err
 	}
-	defer release()
-	s, err := h.openStore(c, log)
-	if err != nil {
-		return result, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, release()) }()
 	databases := cometdb.Provider(h.Data(), cometdb.Options{Logger: log})
 	defer func() { err = errors.Join(err, databases.Close()) }()
 	for _, name := range cometDatabases {
@@ -229,10 +225,12 @@ func (h Home) backup(ctx context.Context, request BackupRequest, version string,
 	if err := copyFrom(bytes.NewReader(text), filepath.Join(partial, manifestFile), nil); err != nil {
 		return result, err
 	}
+	failpoint.Here("backup.write")
 	if err := syncFolders(partial); err != nil {
 		return result, err
 	}
 	// A crash before this line leaves a folder that no command takes for a backup.
+	failpoint.Here("backup.written")
 	if err := os.Rename(partial, final); err != nil {
 		return result, fmt.Errorf("naming the backup: %w", err)
 	}
@@ -421,6 +419,17 @@ const (
 	restoreReady   = "restore.ready"
 )
 
+// hasNoData refuses a home in which a restore would overwrite something.
+func (h Home) hasNoData() error {
+	for _, name := range []string{"app", "blockstore.db", "state.db", "evidence.db", "cs.wal"} {
+		path := filepath.Join(h.Data(), name)
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s exists: a restore overwrites nothing. Move what is in %s away, all but %s", path, h.Data(), filepath.Base(h.SignState()))
+		}
+	}
+	return nil
+}
+
 // Restore puts a backup into a home that has no data: a new one, or one whose disk was lost. It never brings back keys or a sign
 // state, and changes none that is there. newKeys makes keys for a node that has none; such a node is not a validator.
 func (h Home) Restore(ctx context.Context, folder string, newKeys bool, log *slog.Logger) (result BackupResult, err error) {
@@ -429,11 +438,8 @@ func (h Home) Restore(ctx context.Context, folder string, newKeys bool, log *slo
 		return result, err
 	}
 	defer release()
-	for _, name := range []string{"app", "blockstore.db", "state.db", "evidence.db", "cs.wal"} {
-		path := filepath.Join(h.Data(), name)
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			return result, fmt.Errorf("%s exists: a restore overwrites nothing. Move %s away, all but %s", path, h.Data(), filepath.Base(h.SignState()))
-		}
+	if err := h.hasNoData(); err != nil {
+		return result, err
 	}
 	has := func(path string) bool { _, err := os.Lstat(path); return err == nil }
 	if newKeys && (has(h.ValidatorKey()) || has(h.NodeKey()) || has(h.SignState())) {

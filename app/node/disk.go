@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strconv"
@@ -10,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pacioli-ledger/pacioli/app/snapshot"
 )
 
 // Disk is what a node's data take, and for how long the disk will do.
@@ -149,7 +150,7 @@ func (d *disk) forecast() (Disk, error) {
 	for _, n := range f.Parts {
 		f.Used += n
 	}
-	free, err := freeBytes(d.home.Data())
+	free, err := snapshot.FreeBytes(d.home.Data())
 	if err != nil {
 		return f, err
 	}
@@ -182,8 +183,8 @@ func (n *Node) Disk(context.Context, struct{}) (Disk, error) {
 	if age := time.Duration(r.policy.Time); age > 0 {
 		f.RetentionWants = max(f.RetentionWants, r.firstSince(f.FirstHeight, last.Height, time.UnixMilli(int64(last.UnixMillis)).Add(-age)))
 	}
-	if snapshot := n.oldestOffered(); snapshot != 0 {
-		f.RetentionWants = max(f.FirstHeight, min(f.RetentionWants, snapshot))
+	if oldest := n.oldestOffered(); oldest != 0 {
+		f.RetentionWants = max(f.FirstHeight, min(f.RetentionWants, oldest))
 	}
 	if heights := last.Height - min(last.Height, f.FirstHeight) + 1; f.RetentionWants > f.FirstHeight {
 		f.RetentionFrees = int64(float64(f.Used) / float64(heights) * float64(f.RetentionWants-f.FirstHeight))
@@ -225,19 +226,10 @@ func (c RetentionConfig) String() string {
 	return strings.Join(limits, ", ")
 }
 
-// freeBytes is what is left for the node on the disk of a folder. It is a variable for tests.
-var freeBytes = func(dir string) (uint64, error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("asking how much is free on the disk of %s: %w", dir, err)
-	}
-	return uint64(s.Bavail) * uint64(s.Bsize), nil
-}
-
 // checkDisk tells why the node must not go on writing. What cannot be asked is no reason to stop.
 func (n *Node) checkDisk() error {
 	least := n.config.Node.MinFreeMB << 20
-	free, err := freeBytes(n.home.Data())
+	free, err := snapshot.FreeBytes(n.home.Data())
 	if err != nil || least == 0 {
 		return nil
 	}

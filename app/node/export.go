@@ -49,16 +49,11 @@ func (n *Node) Export(ctx context.Context, request ExportRequest) (ExportResult,
 
 // Export writes the state of a height of a node that does not run to a file.
 func (h Home) Export(ctx context.Context, c Config, log *slog.Logger, request ExportRequest) (result ExportResult, err error) {
-	release, err := h.lock()
+	s, release, err := h.lockStore(c, log)
 	if err != nil {
 		return result, err
 	}
-	defer release()
-	s, err := h.openStore(c, log)
-	if err != nil {
-		return result, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, release()) }()
 	return export(ctx, s, request)
 }
 

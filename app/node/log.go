@@ -37,7 +37,7 @@ func NewLogger(c LogConfig, w io.Writer) *slog.Logger {
 type cometLogger struct {
 	log     *slog.Logger
 	level   slog.Level
-	stopped func(cause string)
+	stopped func(cause error)
 }
 
 var _ cmtlog.Logger = cometLogger{}
@@ -70,14 +70,22 @@ func (l cometLogger) Error(message string, pairs ...any) {
 		what = "state sync has failed"
 	}
 	if what != "" {
-		cause := "unknown"
+		cause := errors.New("unknown")
 		for i := 0; i+1 < len(pairs); i += 2 {
 			if pairs[i] == "err" {
-				cause = fmt.Sprint(pairs[i+1])
+				cause = asError(pairs[i+1])
 			}
 		}
-		l.stopped(what + ": " + cause)
+		l.stopped(fmt.Errorf("%s: %w", what, cause))
 	}
+}
+
+// asError returns what a panic or a line of the log has given as the cause.
+func asError(cause any) error {
+	if err, ok := cause.(error); ok {
+		return err
+	}
+	return fmt.Errorf("%v", cause)
 }
 
 // stateSyncEnds are the messages after which CometBFT's state sync does nothing more (node/setup.go of v0.40).

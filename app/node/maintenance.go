@@ -18,6 +18,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app/index"
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
@@ -91,6 +92,19 @@ func (h Home) openStore(c Config, log *slog.Logger) (*store.Store, error) {
 	return s, nil
 }
 
+// lockStore opens the database of a home that it locks; release closes both.
+func (h Home) lockStore(c Config, log *slog.Logger) (s *store.Store, release func() error, err error) {
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	if s, err = h.openStore(c, log); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return s, func() error { defer unlock(); return s.Close() }, nil
+}
+
 // Fsck is what a check of a node's state has found.
 type Fsck struct {
 	Height   uint64   `json:"height"`
@@ -162,16 +176,11 @@ type RollbackRequest struct {
 // a start of the node replays what the application is missing, so that the rollback is undone as far as it has not come; the
 // same request again goes on.
 func (h Home) Rollback(c Config, log *slog.Logger, request RollbackRequest) (rolled Rolled, err error) {
-	release, err := h.lock()
+	s, release, err := h.lockStore(c, log)
 	if err != nil {
 		return rolled, err
 	}
-	defer release()
-	s, err := h.openStore(c, log)
-	if err != nil {
-		return rolled, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, release()) }()
 	databases := cometdb.Provider(h.Data(), cometdb.Options{Logger: log})
 	defer func() { err = errors.Join(err, databases.Close()) }()
 	blocks, states, err := openComet(databases)
@@ -235,6 +244,7 @@ func (h Home) Rollback(c Config, log *slog.Logger, request RollbackRequest) (rol
 			rolled.Removed++
 		}
 		step("CometBFT rolled back")
+		failpoint.Here("rollback.comet")
 	}
 	return rolled, nil
 }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/pacioli-ledger/pacioli/app"
 	"github.com/pacioli-ledger/pacioli/app/node/cometdb"
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
@@ -78,6 +79,11 @@ type Node struct {
 func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version string, ready func(rpcAddress string)) (err error) {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%s: %w", home.Config(), err)
+	}
+	for _, variable := range []string{failpoint.Variable, "FAIL_TEST_INDEX"} { // ours, and CometBFT's
+		if at, set := os.LookupEnv(variable); set {
+			log.Warn("this variable is for tests: it kills the node, as kill -9 would, when it comes to the point that it names; unset it and start again", "variable", variable, "point", at)
+		}
 	}
 	release, err := home.lock()
 	if err != nil {
@@ -149,7 +155,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 		return err
 	}
 	level, _ := logLevel(c.Log.CometBFT)
-	logger := cometLogger{log: log, level: level, stopped: func(cause string) { n.fail(stop("consensus_stopped", "%s", cause)) }}
+	logger := cometLogger{log: log, level: level, stopped: func(cause error) { n.fail(stop("consensus_stopped", "%w", cause)) }}
 	if _, states, err := openComet(databases); err != nil {
 		return err
 	} else if n.begin, err = states.Load(); err != nil {
@@ -173,7 +179,7 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	}
 	n.signsWith(publicKey.Address())
 	n.comet, err = cmtnode.NewNodeWithContext(ctx, cc, signer, nodeKey,
-		app.ClientCreator(n.app, func(call string, cause any) { n.fail(stop("consensus_stopped", "%s failed: %v", call, cause)) }),
+		app.ClientCreator(n.app, func(call string, cause any) { n.fail(stop("consensus_stopped", "%s failed: %w", call, asError(cause))) }),
 		func() (*types.GenesisDoc, error) { return doc, nil },
 		openForNode(databases), cmtnode.DefaultMetricsProvider(cc.Instrumentation), logger, cmtnode.StateProvider(source))
 	if err != nil {

@@ -40,7 +40,7 @@ func (n *Node) serve() (*server, error) {
 		return &server{closed: make(chan struct{})}, nil
 	}
 	routes := n.environment.GetRoutes()
-	logger := cometLogger{log: n.log, level: 4, stopped: func(string) {}}.With("module", "rpc")
+	logger := cometLogger{log: n.log, level: 4, stopped: func(error) {}}.With("module", "rpc")
 	mux := http.NewServeMux()
 	limits := n.comet.Config().RPC
 	sockets := rpcserver.NewWebsocketManager(routes, rpcserver.ReadLimit(limits.MaxBodyBytes), rpcserver.WriteChanCapacity(limits.WebSocketWriteBufferSize),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -33,16 +32,11 @@ func (n *Node) Snapshot(ctx context.Context, _ SnapshotRequest) (snapshot.Info, 
 
 // CreateSnapshot makes the snapshot of a stopped node's height.
 func (h Home) CreateSnapshot(ctx context.Context, c Config, log *slog.Logger) (info snapshot.Info, err error) {
-	release, err := h.lock()
+	s, release, err := h.lockStore(c, log)
 	if err != nil {
 		return info, err
 	}
-	defer release()
-	s, err := h.openStore(c, log)
-	if err != nil {
-		return info, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() { err = errors.Join(err, release()) }()
 	if s.Height() == 0 {
 		return info, errors.New("this node has no state yet: it waits for the first block")
 	}
@@ -131,11 +125,8 @@ func (h Home) RestoreSnapshot(ctx context.Context, path string, source StateSour
 		return info, err
 	}
 	defer release()
-	for _, name := range []string{"app", "blockstore.db", "state.db", "evidence.db", "cs.wal"} {
-		at := filepath.Join(h.Data(), name)
-		if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
-			return info, fmt.Errorf("%s exists: a restore overwrites nothing. Move what is in %s away, all but %s", at, h.Data(), filepath.Base(h.SignState()))
-		}
+	if err := h.hasNoData(); err != nil {
+		return info, err
 	}
 	partial := filepath.Join(h.Data(), restorePartial)
 	if err := os.RemoveAll(partial); err != nil {

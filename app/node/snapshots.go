@@ -3,10 +3,12 @@ package node
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/pacioli-ledger/pacioli/app/snapshot"
@@ -28,15 +30,59 @@ func (h Home) sweepRestored() error {
 }
 
 const (
-	// chunksAtOnce bounds the chunks that are being sent: each is 2 MB in memory, and the disk has better to do.
-	chunksAtOnce = 4
+	// chunksAtOnce bounds the chunks that are being sent: each is 2 MB in memory, 16 MB in all, and the disk has better to do.
+	chunksAtOnce = 8
+	// chunksPerHost bounds those to one host, which else could hold all with readers that are slow on purpose. It is what
+	// snapshot.Fetch asks of one node at once.
+	chunksPerHost = 2
 	// chunkPatience is how long sending one may take: 2 MB in 2 minutes are 17 kB/s.
 	chunkPatience = 2 * time.Minute
 )
 
+// sending counts the chunks that are being sent. Safe for concurrent use.
+type sending struct {
+	mu   sync.Mutex
+	all  int
+	host map[string]int
+}
+
+// begin tells whether one more may be sent to a host. If so, end must be called.
+func (s *sending) begin(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == chunksAtOnce || s.host[host] == chunksPerHost {
+		return false
+	}
+	s.all++
+	s.host[host]++
+	return true
+}
+
+func (s *sending) end(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.host[host]--; s.host[host] == 0 {
+		delete(s.host, host)
+	}
+}
+
+// remoteHost names the host that has sent a request. Who has one address of IPv6 has the 2^64 beside it.
+func remoteHost(r *http.Request) string {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	address := at.Addr().Unmap()
+	if address.Is6() {
+		return netip.PrefixFrom(address.WithZone(""), 64).Masked().String()
+	}
+	return address.String()
+}
+
 // snapshotPages adds the pages to the node's server.
 func (n *Node) snapshotPages(mux *http.ServeMux) {
-	sending := make(chan struct{}, chunksAtOnce)
+	sending := &sending{host: map[string]int{}}
 	mux.HandleFunc("GET "+snapshot.Path, func(w http.ResponseWriter, _ *http.Request) {
 		list := []snapshot.Info{}
 		for _, m := range n.app.OfferedSnapshots() {
@@ -52,14 +98,13 @@ func (n *Node) snapshotPages(mux *http.ServeMux) {
 			http.Error(w, "this node has no snapshot of that height", http.StatusNotFound)
 			return
 		}
-		select {
-		case sending <- struct{}{}:
-			defer func() { <-sending }()
-		default:
+		host := remoteHost(r)
+		if !sending.begin(host) {
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "the node is sending enough chunks; ask again", http.StatusServiceUnavailable)
+			http.Error(w, "the node is sending enough chunks, in all or to you; ask again", http.StatusServiceUnavailable)
 			return
 		}
+		defer sending.end(host)
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(chunkPatience)) // else the server's own holds
 		var content []byte
 		if part := r.PathValue("part"); part == "manifest" {

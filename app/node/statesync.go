@@ -42,7 +42,7 @@ func (n *Node) stateSync(ctx context.Context, databases *cometdb.Databases, sour
 	var state atomic.Pointer[string]
 	say := func(text string) { state.Store(&text) }
 	say("looking for a snapshot")
-	stop, err := n.serveWaiting(func() string {
+	served, err := n.serveWaiting(func() string {
 		if r, ok := n.app.Restoring(); ok {
 			return r.String()
 		}
@@ -51,7 +51,7 @@ func (n *Node) stateSync(ctx context.Context, databases *cometdb.Databases, sour
 	if err != nil {
 		return false, err
 	}
-	defer stop()
+	defer served()
 	n.log.Info("look for a snapshot", "servers", n.config.StateSync.Servers)
 	var said time.Time
 	f := snapshot.Fetch{Sources: n.config.StateSync.Servers, Dir: n.home.fetched(), Trust: source.trust, Log: n.log,
@@ -69,6 +69,8 @@ func (n *Node) stateSync(ctx context.Context, databases *cometdb.Databases, sour
 		return false, nil
 	case errors.Is(err, snapshot.ErrNone):
 		n.log.Warn("no server has a snapshot that can be taken; ask the peers", "err", err)
+	case diskIsFull(err):
+		return false, stop("disk_full", "state sync: %w; it goes on with the chunks that it has", err)
 	case err != nil:
 		return false, fmt.Errorf("state sync: %w", err)
 	}

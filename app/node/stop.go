@@ -1,6 +1,12 @@
 package node
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/pacioli-ledger/pacioli/app/snapshot"
+)
 
 // Stop is why a running node has ended itself. Its code is the process's exit code, which stays what it is: a supervisor
 // can tell by it whether to start the node again.
@@ -27,12 +33,22 @@ var stops = []Stop{
 // Stops lists the reasons for which a node ends itself.
 func Stops() []Stop { return stops }
 
+// stop makes the error that ends the node for a reason; where the cause in args is a full disk, for that one.
 func stop(name string, format string, args ...any) *Stop {
+	err := fmt.Errorf(format, args...)
+	if diskIsFull(err) {
+		name = "disk_full"
+	}
 	for _, s := range stops {
 		if s.Name == name {
-			s.err = fmt.Errorf(format, args...)
+			s.err = err
 			return &s
 		}
 	}
 	panic("no exit code for " + name)
+}
+
+// diskIsFull tells whether something failed because the disk has no room for it.
+func diskIsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, snapshot.ErrNoRoom)
 }

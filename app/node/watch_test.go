@@ -11,6 +11,8 @@ import (
 	"time"
 
 	cmtstate "github.com/cometbft/cometbft/state"
+
+	"github.com/pacioli-ledger/pacioli/app/snapshot"
 )
 
 // TestClock feeds the estimate with votes: their way, lies of a few, bursts of old ones.
@@ -124,11 +126,11 @@ func TestClockOldVotes(t *testing.T) {
 // TestDisk: a node does not start on a disk that is nearly full, says so while it runs low, and stops before it is full.
 func TestDisk(t *testing.T) {
 	n := newNet(t, "ed25519")
-	real := freeBytes
-	defer func() { freeBytes = real }()
+	real := snapshot.FreeBytes
+	defer func() { snapshot.FreeBytes = real }()
 	left := make(chan uint64, 1)
 	left <- 600 << 20
-	freeBytes = func(dir string) (uint64, error) {
+	snapshot.FreeBytes = func(dir string) (uint64, error) {
 		if dir != n.home.Data() {
 			return 0, fmt.Errorf("%s is asked about", dir)
 		}
@@ -227,5 +229,22 @@ func TestClockBehindItsBlocks(t *testing.T) {
 	}
 	if err := checkClock(cmtstate.State{LastBlockTime: now.Add(time.Hour)}, now, 30*time.Second); err != nil {
 		t.Errorf("a genesis that is still to come: %v", err)
+	}
+}
+
+// TestFailPointWarning: a node says that its environment is about to kill it.
+func TestFailPointWarning(t *testing.T) {
+	for setting, want := range map[string]string{"PACIOLI_FAIL_AT=store.commit:3": "variable=PACIOLI_FAIL_AT point=store.commit:3", "FAIL_TEST_INDEX=4": "variable=FAIL_TEST_INDEX point=4", "PACIOLI_LOG_LEVEL=info": ""} {
+		t.Run(setting, func(t *testing.T) {
+			name, value, _ := strings.Cut(setting, "=")
+			t.Setenv(name, value)
+			var log strings.Builder
+			if err := Run(t.Context(), Home(t.TempDir()), quick(), slog.New(slog.NewTextHandler(&log, nil)), "test", nil); err == nil {
+				t.Error("a node without a home runs")
+			}
+			if warned := strings.Contains(log.String(), "level=WARN"); warned != (want != "") || !strings.Contains(log.String(), want) {
+				t.Errorf("want %q, the log is %q", want, log.String())
+			}
+		})
 	}
 }

@@ -37,18 +37,26 @@ var (
 )
 
 const (
-	maxListBytes   = 1 << 20
-	maxListed      = 1000
-	requestTimeout = 2 * time.Minute // of one chunk: 17 kB/s
-	perSource      = 2               // requests to one node at once
-	maxFailures    = 3               // in a row, after which a node is left out until the next list
-	relistPause    = 2 * time.Second
-	maxLists       = 30 // looks at the lists, before it is given up
+	maxListBytes = 1 << 20
+	maxListed    = 10 // of one node, the newest: as many as CometBFT hands on
+	perSource    = 2  // requests to one node at once
+	maxFailures  = 3  // in a row, after which a node is left out until the next list
+	relistPause  = 2 * time.Second
+	maxLists     = 30 // looks at the lists, before it is given up
+	// leastRate is what a snapshot must come with, in bytes a second over stallPatience, as long as there is another to try.
+	leastRate = 64 << 10
 )
 
-// stallPatience is how long no chunk may come, from nobody: a node that always says that it is busy, alone with its
-// snapshot, would else keep the others' from being tried. Above requestTimeout. Tests shorten it.
-var stallPatience = 3 * time.Minute
+// Nobody who answers slowly on purpose may keep the fetch busy for as long as it likes. Tests shorten these.
+var (
+	requestTimeout = 2 * time.Minute // of a chunk or a manifest: 17 kB/s
+	// overtakeAfter is how long a chunk may be under way before a node that has nothing else to do is asked for it as well.
+	// So the last chunks wait for the nodes that are quick, not for the slow ones.
+	overtakeAfter = 10 * time.Second
+	// stallPatience is how long no chunk may come, from nobody: a node that always says that it is busy, alone with its
+	// snapshot, would else keep the others' from being tried. Above requestTimeout.
+	stallPatience = 3 * time.Minute
+)
 
 // Fetch says where from and how a snapshot is fetched.
 type Fetch struct {
@@ -85,6 +93,7 @@ func (p Progress) String() string {
 type source struct {
 	url     string
 	dropped error // it lied, and is not asked any more
+	slow    bool  // it has let a request time out: what it alone has comes last
 }
 
 // offer is a snapshot that some nodes have.
@@ -95,7 +104,8 @@ type offer struct {
 }
 
 // Run fetches a snapshot: the newest that can be trusted, from all nodes that have it, each chunk checked as it comes.
-// Who gives a false chunk or announces a false state is dropped for good; who does not answer is asked again later.
+// Who gives a false chunk or announces a false state is dropped for good; who does not answer is asked again later. Who
+// answers slowly delays the fetch by no more than the limits above, once each, where others are quick.
 func (f *Fetch) Run(ctx context.Context) (*Manifest, error) {
 	var sources []*source
 	for _, url := range f.Sources {
@@ -106,10 +116,20 @@ func (f *Fetch) Run(ctx context.Context) (*Manifest, error) {
 	}
 	refused, stalled := map[string]bool{}, map[string]bool{}
 	for look := 1; ; look++ {
-		offers, errs := f.list(ctx, sources, refused, stalled)
+		offers, errs := f.list(ctx, sources, refused)
+		late := func(o *offer) bool {
+			return stalled[o.hash] || !slices.ContainsFunc(o.sources, func(s *source) bool { return !s.slow && s.dropped == nil })
+		}
 		later := false
-		for _, o := range offers {
-			m, err := f.try(ctx, o, refused)
+		for len(offers) > 0 {
+			slices.SortStableFunc(offers, func(a, b *offer) int { return boolCompare(late(a), late(b)) })
+			o := offers[0]
+			offers = offers[1:]
+			rate := 0
+			if !late(o) && len(offers) > 0 && !late(offers[0]) {
+				rate = leastRate
+			}
+			m, err := f.try(ctx, o, refused, rate)
 			if err == nil {
 				return m, nil
 			}
@@ -143,12 +163,23 @@ func (f *Fetch) Run(ctx context.Context) (*Manifest, error) {
 // machineError is a failure of this machine, which no other node can mend.
 type machineError struct{ error }
 
-// errStalled: no chunk of the snapshot has come for stallPatience.
-var errStalled = errors.New("no chunk comes")
+// errStalled: too little of the snapshot has come for stallPatience.
+var errStalled = errors.New("no chunk comes, or too few for a snapshot beside which there are others,")
+
+// boolCompare sorts false before true.
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
 
 // list asks all nodes what they have: first what more than one has, the newest first, and of one height what most have. What
-// one node alone has may be its invention, which costs a download to find out. What has stalled comes last.
-func (f *Fetch) list(ctx context.Context, sources []*source, refused, stalled map[string]bool) (offers []*offer, errs []error) {
+// one node alone has may be its invention, which costs a download to find out.
+func (f *Fetch) list(ctx context.Context, sources []*source, refused map[string]bool) (offers []*offer, errs []error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	byHash := map[string]*offer{}
@@ -170,9 +201,13 @@ func (f *Fetch) list(ctx context.Context, sources []*source, refused, stalled ma
 				errs = append(errs, fmt.Errorf("%s: %w", s.url, err))
 				return
 			}
-			for _, i := range infos[:min(len(infos), maxListed)] {
+			taken := 0
+			for _, i := range infos {
 				if i.Format != Format || refused[i.Hash] || f.Height != 0 && i.Height != f.Height {
 					continue
+				}
+				if taken++; taken > maxListed {
+					break
 				}
 				o := byHash[i.Hash]
 				if o == nil {
@@ -193,23 +228,9 @@ func (f *Fetch) list(ctx context.Context, sources []*source, refused, stalled ma
 	for _, o := range byHash {
 		offers = append(offers, o)
 	}
-	late := func(o *offer) int {
-		if stalled[o.hash] {
-			return 1
-		}
-		return 0
-	}
 	slices.SortFunc(offers, func(a, b *offer) int {
-		if c := cmp.Compare(late(a), late(b)); c != 0 {
-			return c
-		}
-		if (a.hash == begun) != (b.hash == begun) { // go on with what was begun
-			if a.hash == begun {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(min(len(b.sources), 2), min(len(a.sources), 2)), cmp.Compare(b.height, a.height), cmp.Compare(len(b.sources), len(a.sources)), strings.Compare(a.hash, b.hash))
+		return cmp.Or(boolCompare(a.hash != begun, b.hash != begun), // go on with what was begun
+			cmp.Compare(min(len(b.sources), 2), min(len(a.sources), 2)), cmp.Compare(b.height, a.height), cmp.Compare(len(b.sources), len(a.sources)), strings.Compare(a.hash, b.hash))
 	})
 	return offers, errs
 }
@@ -221,6 +242,9 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string { return fmt.Sprintf("HTTP status %d: %s", e.status, e.text) }
+
+// idlePause is how often a worker without work looks for some.
+const idlePause = 100 * time.Millisecond
 
 // web bounds connections, and follows no node elsewhere.
 var web = &http.Client{
@@ -249,8 +273,8 @@ func (s *source) get(ctx context.Context, part string, limit int64) ([]byte, err
 	return content, err
 }
 
-// try fetches one snapshot and uses it.
-func (f *Fetch) try(ctx context.Context, o *offer, refused map[string]bool) (*Manifest, error) {
+// try fetches one snapshot, with at least a rate in bytes a second, and uses it.
+func (f *Fetch) try(ctx context.Context, o *offer, refused map[string]bool, rate int) (*Manifest, error) {
 	m, err := f.manifest(ctx, o)
 	if err != nil {
 		return nil, err
@@ -267,14 +291,19 @@ func (f *Fetch) try(ctx context.Context, o *offer, refused map[string]bool) (*Ma
 		return nil, machineError{err}
 	}
 	left := m.Bytes / uint64(len(m.Chunks)) * uint64(p.Missing())
-	// Not an end: a manifest can announce more bytes than any state has, and another snapshot may fit.
+	ours := func(err error) error {
+		if errors.Is(err, ErrNoRoom) && m.Exaggerates() {
+			return err
+		}
+		return machineError{err}
+	}
 	if err := Room(f.Dir, left+reserveBytes); err != nil {
-		return nil, err
+		return nil, ours(err)
 	}
 	if n := len(m.Chunks) - p.Missing(); n > 0 {
 		f.Log.Info("go on with a snapshot that was begun", "height", m.Height(), "chunks", len(m.Chunks), "have", n)
 	}
-	if err := f.chunks(ctx, o, p); err != nil {
+	if err := f.chunks(ctx, o, p, rate); err != nil {
 		return nil, err
 	}
 	if f.Use == nil {
@@ -287,7 +316,7 @@ func (f *Fetch) try(ctx context.Context, o *offer, refused map[string]bool) (*Ma
 		return nil, errors.Join(err, os.RemoveAll(f.Dir))
 	}
 	if err != nil {
-		return nil, machineError{err}
+		return nil, ours(err)
 	}
 	return m, nil
 }
@@ -301,23 +330,37 @@ func (f *Fetch) drop(sources []*source, why error) {
 	}
 }
 
+// manifest asks all nodes that have the snapshot at once, and takes the first answer that is right.
 func (f *Fetch) manifest(ctx context.Context, o *offer) (*Manifest, error) {
-	var errs []error
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	type answer struct {
+		from *source
+		text []byte
+		err  error
+	}
+	answers := make(chan answer, len(o.sources))
+	asked := 0
 	for _, s := range o.sources {
 		if s.dropped != nil {
 			continue
 		}
-		text, err := func() ([]byte, error) {
-			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-			defer cancel()
-			return s.get(ctx, fmt.Sprintf("/%d/manifest", o.height), MaxManifestBytes)
+		asked++
+		go func() { // ends with ctx
+			text, err := s.get(ctx, fmt.Sprintf("/%d/manifest", o.height), MaxManifestBytes)
+			answers <- answer{s, text, err}
 		}()
-		if err == nil && crypto.Hash(sha256.Sum256(text)).String() != o.hash {
+	}
+	var errs []error
+	for range asked {
+		a := <-answers
+		err := a.err
+		if err == nil && crypto.Hash(sha256.Sum256(a.text)).String() != o.hash {
 			err = fmt.Errorf("%w: it has another hash than was announced", ErrManifest)
 		}
 		var m *Manifest
 		if err == nil {
-			m, err = Decode(text)
+			m, err = Decode(a.text)
 		}
 		if err == nil && m.Height() != o.height {
 			err = fmt.Errorf("%w: of height %d, announced is %d", ErrManifest, m.Height(), o.height)
@@ -326,22 +369,25 @@ func (f *Fetch) manifest(ctx context.Context, o *offer) (*Manifest, error) {
 			return m, nil
 		}
 		if errors.Is(err, ErrManifest) {
-			f.drop([]*source{s}, err)
+			f.drop([]*source{a.from}, err)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", s.url, err))
+		a.from.slow = a.from.slow || errors.Is(err, context.DeadlineExceeded)
+		errs = append(errs, fmt.Errorf("%s: %w", a.from.url, err))
 	}
 	return nil, errors.Join(append(errs, errors.New("nobody gives its manifest"))...)
 }
 
-// chunks fetches what is missing, from all nodes that have the snapshot at once.
-func (f *Fetch) chunks(ctx context.Context, o *offer, p *Partial) error {
+// flight is a chunk that is being fetched, from one node or several.
+type flight struct {
+	began  time.Time
+	from   []*source
+	ctx    context.Context
+	cancel context.CancelFunc // when it has come
+}
+
+// chunks fetches what is missing, from all nodes that have the snapshot at once, with at least a rate in bytes a second.
+func (f *Fetch) chunks(ctx context.Context, o *offer, p *Partial, rate int) error {
 	m := p.Manifest
-	todo := make(chan int, len(m.Chunks))
-	for i := range m.Chunks {
-		if !p.Has(i) {
-			todo <- i
-		}
-	}
 	if p.Missing() == 0 {
 		return nil
 	}
@@ -350,7 +396,50 @@ func (f *Fetch) chunks(ctx context.Context, o *offer, p *Partial) error {
 	var stalled atomic.Bool
 	stall := time.AfterFunc(stallPatience, func() { stalled.Store(true); cancel() })
 	defer stall.Stop()
-	var mu sync.Mutex // guards what follows, p, and the sources' dropped
+	var mu sync.Mutex // guards what follows, p, and the sources' dropped and slow
+	var todo []int
+	for i := range m.Chunks {
+		if !p.Has(i) {
+			todo = append(todo, i)
+		}
+	}
+	flights := map[int]*flight{}
+	// next returns a chunk to ask a node for; nil when there is none at the moment.
+	next := func(s *source) (index int, at *flight) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(todo) > 0 {
+			index, todo = todo[0], todo[1:]
+			at = &flight{began: time.Now()}
+			at.ctx, at.cancel = context.WithCancel(ctx)
+			flights[index] = at
+		} else {
+			for i, other := range flights { // the oldest
+				if time.Since(other.began) > overtakeAfter && !slices.Contains(other.from, s) && (at == nil || other.began.Before(at.began)) {
+					index, at = i, other
+				}
+			}
+		}
+		if at != nil {
+			at.from = append(at.from, s)
+		}
+		return index, at
+	}
+	// land ends a node's part in a flight. What nobody else is fetching is still to do. mu is held.
+	land := func(index int, at *flight, s *source) {
+		at.from = slices.DeleteFunc(at.from, func(other *source) bool { return other == s })
+		if !p.Has(index) && len(at.from) > 0 {
+			return
+		}
+		at.cancel()
+		if flights[index] == at {
+			delete(flights, index)
+			if !p.Has(index) {
+				todo = append(todo, index)
+			}
+		}
+	}
+	came := 0 // bytes since the timer was set
 	var errs []error
 	var broken error
 	alive := slices.DeleteFunc(slices.Clone(o.sources), func(s *source) bool { return s.dropped != nil })
@@ -358,30 +447,39 @@ func (f *Fetch) chunks(ctx context.Context, o *offer, p *Partial) error {
 	var wg sync.WaitGroup
 	work := func(s *source) {
 		failures := 0
-		for {
-			var index int
-			select {
-			case index = <-todo:
-			case <-ctx.Done():
-				return
+		for ctx.Err() == nil {
+			index, at := next(s)
+			if at == nil {
+				select {
+				case <-time.After(idlePause):
+					continue
+				case <-ctx.Done():
+					return
+				}
 			}
 			chunk, err := func() ([]byte, error) {
-				ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+				ctx, cancel := context.WithTimeout(at.ctx, requestTimeout)
 				defer cancel()
 				return s.get(ctx, fmt.Sprintf("/%d/%d", m.Height(), index), ChunkBytes)
 			}()
-			if ctx.Err() != nil {
-				return
+			mu.Lock()
+			if ctx.Err() != nil || err != nil && p.Has(index) { // overtaken
+				land(index, at, s)
+				mu.Unlock()
+				if ctx.Err() != nil {
+					return
+				}
+				continue
 			}
 			if status, ok := errors.AsType[*statusError](err); ok && status.status == http.StatusServiceUnavailable {
-				todo <- index
+				land(index, at, s)
+				mu.Unlock()
 				select { // it sends enough
 				case <-time.After(time.Second):
 				case <-ctx.Done():
 				}
 				continue
 			}
-			mu.Lock()
 			if err == nil {
 				err = p.Put(index, chunk)
 				if err != nil && !errors.Is(err, ErrChunk) { // our disk
@@ -389,9 +487,13 @@ func (f *Fetch) chunks(ctx context.Context, o *offer, p *Partial) error {
 					cancel()
 				}
 			}
+			land(index, at, s)
 			if err == nil {
 				failures = 0
-				stall.Reset(stallPatience)
+				if came += len(chunk); came >= rate*int(stallPatience/time.Second) {
+					came = 0
+					stall.Reset(stallPatience)
+				}
 				if f.Progress != nil {
 					done := had - p.Missing()
 					pr := Progress{Height: m.Height(), Done: len(m.Chunks) - p.Missing(), All: len(m.Chunks), Sources: (active + perSource - 1) / perSource, Left: m.Bytes / uint64(len(m.Chunks)) * uint64(p.Missing())}
@@ -405,7 +507,7 @@ func (f *Fetch) chunks(ctx context.Context, o *offer, p *Partial) error {
 				mu.Unlock()
 				continue
 			}
-			todo <- index
+			s.slow = s.slow || errors.Is(err, context.DeadlineExceeded)
 			failures++
 			status, answered := errors.AsType[*statusError](err)
 			gone := answered && status.status == http.StatusNotFound

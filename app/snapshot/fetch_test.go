@@ -117,6 +117,8 @@ type provider struct {
 	url    string
 	asked  atomic.Int64 // chunks
 	chunks sync.Map     // numbers that were asked for
+
+	manifest func(w http.ResponseWriter, text []byte) // nil: sent as it is
 }
 
 func serve(t testing.TB, f *Folder, offer func(*Manifest) *Manifest, chunk func(w http.ResponseWriter, index int, chunk []byte)) *provider {
@@ -138,7 +140,11 @@ func serve(t testing.TB, f *Folder, offer func(*Manifest) *Manifest, chunk func(
 			return
 		}
 		if r.PathValue("part") == "manifest" {
-			_, _ = w.Write(offer(m).Encode())
+			if text := offer(m).Encode(); p.manifest != nil {
+				p.manifest(w, text)
+			} else {
+				_, _ = w.Write(text)
+			}
 			return
 		}
 		index, _ := strconv.Atoi(r.PathValue("part"))
@@ -163,6 +169,16 @@ func flipped(w http.ResponseWriter, i int, chunk []byte) {
 	bad := bytes.Clone(chunk)
 	bad[i%len(bad)] ^= 0x40
 	_, _ = w.Write(bad)
+}
+
+// trickle sends a byte a second for as long as somebody reads.
+func trickle(w http.ResponseWriter, b []byte) {
+	for i := range b {
+		if _, err := w.Write(b[i : i+1]); err != nil || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 // trusting trusts one AppHash.
@@ -296,6 +312,59 @@ func TestFetch(t *testing.T) {
 			if name == "always busy" && liar.asked.Load() == 0 {
 				t.Errorf("%s: the liar was not asked first", name)
 			}
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		request, overtake, patience := requestTimeout, overtakeAfter, stallPatience
+		defer func() { requestTimeout, overtakeAfter, stallPatience = request, overtake, patience }()
+		overtakeAfter = 200 * time.Millisecond
+		invented := *m
+		invented.Chunks = slices.Repeat(m.Chunks[:1], len(m.Chunks))
+		invention := func(*Manifest) *Manifest { return &invented }
+		trickled := func(w http.ResponseWriter, _ int, c []byte) { trickle(w, c) }
+		often := time.NewTicker(400 * time.Millisecond) // 40 kB a second of all liars together
+		defer often.Stop()
+		for _, c := range []struct {
+			name              string
+			request, patience time.Duration
+			offer             func(*Manifest) *Manifest
+			chunk             func(http.ResponseWriter, int, []byte)
+			manifest          func(http.ResponseWriter, []byte)
+		}{
+			{"chunks", request, patience, honestly, trickled, nil},
+			{"the manifest", request, patience, honestly, whole, trickle},
+			{"the manifest of an invention", 500 * time.Millisecond, patience, invention, whole, trickle},
+			{"chunks of an invention", 500 * time.Millisecond, time.Second, invention, trickled, nil},
+			{"an invention, whole chunks", request, time.Second, invention, func(w http.ResponseWriter, _ int, _ []byte) {
+				select {
+				case <-often.C:
+				case <-time.After(5 * time.Second): // the test is over
+				}
+				first, _ := f.Chunk(m.Height(), 0)
+				_, _ = w.Write(first)
+			}, nil},
+		} {
+			requestTimeout, stallPatience = c.request, c.patience
+			var sources []string
+			var liars []*provider
+			for range 2 { // what two have is tried before what one has
+				liar := serve(t, f, c.offer, c.chunk)
+				liar.manifest = c.manifest
+				liars, sources = append(liars, liar), append(sources, liar.url)
+			}
+			honest := serve(t, f, honestly, whole)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			began := time.Now()
+			got, err := (&Fetch{Sources: append(sources, honest.url), Dir: filepath.Join(t.TempDir(), "fetched"), Trust: trusting(hash), Log: quiet()}).Run(ctx)
+			cancel()
+			took := time.Since(began).Round(time.Millisecond)
+			if err != nil || got.Hash() != m.Hash() || took > 6*time.Second {
+				t.Errorf("%s: after %s: %v", c.name, took, err)
+			}
+			if c.manifest == nil && (liars[0].asked.Load() == 0 || liars[1].asked.Load() == 0) {
+				t.Errorf("%s: the liars were not asked", c.name)
+			}
+			t.Logf("%s: %s; the liars were asked for %d and %d chunks of %d", c.name, took, liars[0].asked.Load(), liars[1].asked.Load(), len(m.Chunks))
 		}
 	})
 	t.Run("alone", func(t *testing.T) {

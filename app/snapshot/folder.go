@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pacioli-ledger/pacioli/failpoint"
 	"github.com/pacioli-ledger/pacioli/ledger"
 	"github.com/pacioli-ledger/pacioli/ledger/store"
 )
@@ -235,6 +236,7 @@ func (f *Folder) Take(ctx context.Context, view *store.View, unixMillis uint64, 
 		err = errors.Join(writeSynced(filepath.Join(building, manifestName), m.Encode()), syncFolder(building))
 	}
 	if err == nil {
+		failpoint.Here("snapshot.written")
 		err = os.RemoveAll(f.Path(height)) // one that could not be read
 	}
 	if err == nil {
@@ -321,16 +323,28 @@ func (f *Folder) Keep(n int) error {
 	}
 }
 
+// ErrNoRoom is wrapped by the error of Room.
+var ErrNoRoom = errors.New("make room")
+
 // Room refuses when the disk of path has less free space than bytes.
 func Room(path string, bytes uint64) error {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(path, &s); err != nil {
-		return fmt.Errorf("looking at the free space of %s: %w", path, err)
+	free, err := FreeBytes(path)
+	if err != nil {
+		return err
 	}
-	if free := s.Bavail * uint64(s.Bsize); free < bytes {
-		return fmt.Errorf("the disk of %s has %d MB free, and %d MB are needed: make room", path, free>>20, bytes>>20)
+	if free < bytes {
+		return fmt.Errorf("the disk of %s has %d MB free, and %d MB are needed: %w", path, free>>20, bytes>>20, ErrNoRoom)
 	}
 	return nil
+}
+
+// FreeBytes is what is left for this user on the disk of a folder. It is a variable for tests.
+var FreeBytes = func(dir string) (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, fmt.Errorf("asking how much is free on the disk of %s: %w", dir, err)
+	}
+	return uint64(s.Bavail) * uint64(s.Bsize), nil
 }
 
 // writeSynced writes a file that is on the disk when it returns.
@@ -341,6 +355,7 @@ func writeSynced(name string, content []byte) error {
 	}
 	_, err = file.Write(content)
 	if err == nil {
+		failpoint.Here("snapshot.write")
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())

@@ -136,6 +136,18 @@ func Decode(b []byte) (*Manifest, error) {
 	return m, nil
 }
 
+const (
+	plausibleBytes    = 16 << 20
+	plausibleRowBytes = 512 // a row takes some 115; one with a policy of post-quantum keys, a few thousand
+)
+
+// Exaggerates tells whether the manifest announces more bytes than its rows are likely to take. The rows are proven with the
+// AppHash, the bytes are the word of who made the manifest. So one for which a disk has no room says nothing about the
+// disk where it exaggerates: another snapshot may fit.
+func (m *Manifest) Exaggerates() bool {
+	return m.Bytes > plausibleBytes && (m.Bytes-plausibleBytes)/plausibleRowBytes > m.Tops.Leaves()
+}
+
 // Hash is the snapshot's name: SHA-256 of the manifest.
 func (m *Manifest) Hash() crypto.Hash { return sha256.Sum256(m.Encode()) }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/pacioli-ledger/pacioli/failpoint"
 )
 
 // Rollback takes the store back to a kept height, for an operator whose node computed a wrong state (CometBFT's
@@ -55,12 +57,14 @@ func (s *Store) Rollback(to uint64, index func(height uint64) ([]Write, error)) 
 	if err := b.Set(stateKey, m.encode(), nil); err != nil {
 		return errors.Join(err, b.Close())
 	}
+	failpoint.Here("rollback.commit")
 	if err := b.Commit(pebble.Sync); err != nil {
 		s.fail(fmt.Errorf("roll back to height %d: %w", to, err))
 	}
 	if err := s.failure(); err != nil {
 		return err
 	}
+	failpoint.Here("rollback.committed")
 	s.meta = m
 	if err := s.loadTrees(rec); err != nil {
 		s.fail(fmt.Errorf("rolled back to height %d, then: %w", to, err))
