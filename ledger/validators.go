@@ -172,12 +172,24 @@ func (b *Block) votes(operator crypto.Address) bool {
 // leave makes a present validator a former one.
 func (v *Validator) leave(now uint64) { v.Power, v.InactivePower, v.Left = 0, 0, now }
 
-// keyFree tells why a consensus key cannot enter the set: it is there, or was removed for equivocation.
-func keyFree(set []Validator, added Validator) Code {
-	if i, found := slices.BinarySearchFunc(set, added, compareValidators); found && (set[i].Present() || set[i].Tombstoned != 0) {
+// keyFree tells why a consensus key cannot enter the set: it is there, or was removed for equivocation, or evidence of what it
+// did for another operator, or for none, may still come and would cost the new one the bond.
+func (b *Block) keyFree(set []Validator, added Validator) Code {
+	i, found := slices.BinarySearchFunc(set, added, compareValidators)
+	switch {
+	case !found:
+		return OK
+	case set[i].Present() || set[i].Tombstoned != 0:
+		return ValidatorExists
+	case set[i].Operator != added.Operator && b.answers(set[i]):
 		return ValidatorExists
 	}
 	return OK
+}
+
+// answers tells whether evidence against a validator may still cost its operator the bond.
+func (b *Block) answers(v Validator) bool {
+	return v.Present() || v.Left+uint64(b.params.BondSeconds) > b.now()
 }
 
 // placed returns the set with one more entry, in the place of the former one of its key; in a full set, in the place of the
@@ -191,7 +203,7 @@ func (b *Block) placed(set []Validator, added Validator) ([]Validator, Code) {
 	if len(set) >= MaxValidators {
 		oldest := -1
 		for i, v := range set {
-			if !v.Present() && v.Left+uint64(b.params.BondSeconds) <= b.now() && (oldest < 0 || v.Left < set[oldest].Left) {
+			if !b.answers(v) && (oldest < 0 || v.Left < set[oldest].Left) {
 				oldest = i
 			}
 		}
