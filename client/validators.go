@@ -222,10 +222,8 @@ func sound(begun, next []ledger.Validator) ledger.Code {
 	case 3*known <= 2*total:
 		return ledger.ValidatorQuorumLost
 	}
-	for _, v := range next {
-		if v.Active() && v.Power >= total/3 && 3*v.Power < total {
-			return ledger.ValidatorPowersUnsound
-		}
+	if _, unsound := ledger.UnsoundPower(next); unsound {
+		return ledger.ValidatorPowersUnsound
 	}
 	return ledger.OK
 }
