@@ -63,6 +63,9 @@ func (a *App) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 		answer.ValidatorUpdates = append(answer.ValidatorUpdates, abci.ValidatorUpdate{PubKey: publicKey(v), Power: int64(v.Power)})
 		a.logValidator(v, req.Height)
 	}
+	if err := a.logPowers(o.Writes, req.Height); err != nil {
+		return nil, fmt.Errorf("finalizing block %d: %w", req.Height, err)
+	}
 	answer.Events = append(answer.Events, validatorEvents(o.Updates)...)
 	note := encodeNote(lastBlock{o.header, uint32(len(o.txs))})
 	rows, err := a.prune(network.ID)
@@ -98,6 +101,23 @@ func (a *App) logValidator(v ledger.Validator, height int64) {
 	default:
 		a.log.Info("remove validator", who...)
 	}
+}
+
+// logPowers tells the operator where evidence or missed blocks have left powers to which no vote would have led.
+func (a *App) logPowers(writes []ledger.Write, height int64) error {
+	i := slices.IndexFunc(writes, func(w ledger.Write) bool { return bytes.Equal(w.Key, ledger.ValidatorsRow()) })
+	if i < 0 {
+		return nil
+	}
+	set, err := ledger.DecodeValidators(writes[i].Value)
+	if err != nil {
+		return fmt.Errorf("decoding the validators: %w", err)
+	}
+	if v, unsound := ledger.UnsoundPower(set); unsound {
+		a.log.Warn("CometBFT takes this validator for a third of the power, and lets it fetch no old blocks: vote for another power of any validator before its node is stopped",
+			"height", height, "validator", fmt.Sprintf("%X", v.Address()), "name", v.Name, "power", v.Power)
+	}
+	return nil
 }
 
 // Commit writes the finalized block: one batch, one sync. A crash before it loses nothing, for CometBFT replays the block.

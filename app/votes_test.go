@@ -1,12 +1,17 @@
 package app
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	abci "github.com/cometbft/cometbft/abci/types"
 	types "github.com/cometbft/cometbft/proto/tendermint/types"
 
+	genesisfile "github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
@@ -57,5 +62,29 @@ func TestVotesArePartOfAProposal(t *testing.T) {
 	}
 	if next := b.next(time.Second); !accepted(t, a, next) {
 		t.Fatal("the next block is rejected")
+	}
+}
+
+// TestUnsoundPowersAreReported: evidence can leave powers to which no vote would lead; the operator is told.
+func TestUnsoundPowersAreReported(t *testing.T) {
+	for _, c := range []struct {
+		powers []int64
+		want   bool
+	}{{[]int64{10, 1, 1, 1, 1}, true}, {[]int64{10, 10, 10, 10, 10}, false}} {
+		w := newWorld(t, c.powers...)
+		for i, power := range c.powers {
+			w.doc.Validators[i].Power = power // newWorld multiplies, against the very case
+		}
+		w.network = must[ledger.Network](t)(genesisfile.NetworkOf(w.doc))
+		a := open(t, vfs.NewMem(), nil)
+		initialise(t, a, w)
+		var log bytes.Buffer
+		a.log = slog.New(slog.NewTextHandler(&log, nil))
+		finalize(t, a, block{height: 1, time: w.doc.GenesisTime, evidence: []abci.Misbehavior{{Type: abci.MisbehaviorType_DUPLICATE_VOTE,
+			Validator: abci.Validator{Address: w.doc.Validators[0].Address}}}})
+		closeApp(t, a)
+		if got := strings.Contains(log.String(), "takes this validator for a third"); got != c.want {
+			t.Errorf("powers %v without the first: the log says\n%s", c.powers, log.String())
+		}
 	}
 }

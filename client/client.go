@@ -80,6 +80,7 @@ type Client struct {
 	light        *light.Client
 	nodes        []*node
 	genesis      *ledger.Genesis // nil when only a header is trusted
+	evidenceAge  time.Duration   // by that genesis; 0: unknown
 	network      ledger.Network
 	maxStaleness time.Duration
 
@@ -133,6 +134,9 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 			return nil, fmt.Errorf("genesis: %w", err)
 		}
 		c.genesis = &g
+		if doc.ConsensusParams != nil {
+			c.evidenceAge = doc.ConsensusParams.Evidence.MaxAgeDuration
+		}
 		lo.Genesis = &light.Genesis{Doc: doc, NetworkID: c.network.ID[:]}
 	}
 	var err error
@@ -162,6 +166,23 @@ func (c *Client) Genesis() (g ledger.Genesis, ok bool) {
 		return ledger.Genesis{}, false
 	}
 	return *c.genesis, true
+}
+
+// EvidenceAge returns how long evidence of equivocation counts, which the network has had since its genesis. Only the genesis file proves
+// it: a client that trusts a header instead takes the word of the first node that answers.
+func (c *Client) EvidenceAge(ctx context.Context) (time.Duration, error) {
+	if c.evidenceAge != 0 {
+		return c.evidenceAge, nil
+	}
+	var errs []error
+	for _, n := range c.inOrder(c.preferred.Load()) {
+		answer, err := n.rpc.ConsensusParams(ctx, nil)
+		if err == nil {
+			return answer.ConsensusParams.Evidence.MaxAgeDuration, nil
+		}
+		errs = append(errs, &nodeError{n.name, err})
+	}
+	return 0, fmt.Errorf("asking how long evidence counts: %w", join(errs...))
 }
 
 // Headers returns the client of verified headers.

@@ -120,19 +120,22 @@ func Changed(set []ledger.Validator, change ledger.Change, c Circumstances) ([]l
 		return slices.IndexFunc(next, func(v ledger.Validator) bool { return v.Address() == a })
 	}
 	leave := func(i int) { next[i].Power, next[i].InactivePower, next[i].Left = 0, 0, c.Second }
-	place := func(added ledger.Validator) ledger.Code {
+	answers := func(v ledger.Validator) bool {
+		return v.Present() || v.Left+uint64(c.Parameters.BondSeconds) > c.Second
+	}
+	free := func(added ledger.Validator) bool {
 		i := at(added.Address())
-		switch {
-		case i >= 0 && (next[i].Present() || next[i].Tombstoned != 0):
-			return ledger.ValidatorExists
-		case i >= 0:
+		return i < 0 || !next[i].Present() && next[i].Tombstoned == 0 && (next[i].Operator == added.Operator || !answers(next[i]))
+	}
+	place := func(added ledger.Validator) ledger.Code {
+		if i := at(added.Address()); i >= 0 {
 			next[i] = added
 			return ledger.OK
 		}
 		if len(next) >= ledger.MaxValidators {
 			oldest := -1
 			for j, v := range next {
-				if !v.Present() && v.Left+uint64(c.Parameters.BondSeconds) <= c.Second && (oldest < 0 || v.Left < next[oldest].Left) {
+				if !answers(v) && (oldest < 0 || v.Left < next[oldest].Left) {
 					oldest = j
 				}
 			}
@@ -151,7 +154,7 @@ func Changed(set []ledger.Validator, change ledger.Change, c Circumstances) ([]l
 			return set, ledger.ValidatorExists
 		}
 		added := ledger.Validator{Scheme: change.Scheme, PublicKey: change.PublicKey, Power: change.Power, Operator: change.Operator, Name: change.Name}
-		if i := at(added.Address()); i >= 0 && (next[i].Present() || next[i].Tombstoned != 0) {
+		if !free(added) {
 			return set, ledger.ValidatorExists
 		}
 		if c.Parameters.Bond > 0 && c.Bonded.Cmp(ledger.Units(c.Parameters.Bond)) < 0 {
@@ -182,10 +185,10 @@ func Changed(set []ledger.Validator, change ledger.Change, c Circumstances) ([]l
 		}
 		rotated := next[i]
 		rotated.Scheme, rotated.PublicKey, rotated.Tombstoned = change.Scheme, change.PublicKey, 0
-		leave(i)
-		if at(rotated.Address()) == i {
-			return set, ledger.ValidatorExists // its own present key
+		if !free(rotated) {
+			return set, ledger.ValidatorExists
 		}
+		leave(i)
 		if code := place(rotated); code != ledger.OK {
 			return set, code
 		}
@@ -219,10 +222,8 @@ func sound(begun, next []ledger.Validator) ledger.Code {
 	case 3*known <= 2*total:
 		return ledger.ValidatorQuorumLost
 	}
-	for _, v := range next {
-		if v.Active() && v.Power >= total/3 && 3*v.Power < total {
-			return ledger.ValidatorPowersUnsound
-		}
+	if _, unsound := ledger.UnsoundPower(next); unsound {
+		return ledger.ValidatorPowersUnsound
 	}
 	return ledger.OK
 }

@@ -65,7 +65,7 @@ func TestChanged(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	seen := map[ledger.Code]int{}
+	seen, formers := map[ledger.Code]int{}, map[ledger.Code]int{}
 	for round := range 60 {
 		big := newOperator("big")
 		doc, keys := clienttest.Doc("vote", time.Unix(1_700_000_000, 0), big.Address())
@@ -73,7 +73,7 @@ func TestChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		genesis.State.Parameters.Bond = uint64(random.IntN(2)) * 500_000_000
+		genesis.State.Parameters.Bond, genesis.State.Parameters.BondSeconds = uint64(random.IntN(2))*500_000_000, 40
 		operators := []operator{big}
 		for i := range keys {
 			genesis.Validators[i].Power = 1 + random.Uint64N(30)
@@ -105,9 +105,10 @@ func TestChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 12 {
+		at := client.Circumstances{Parameters: parameters, Second: 1_700_000_100}
+		for range 40 {
 			change := randomChange(random, network.ID, set, operators)
-			at := client.Circumstances{Parameters: parameters, Second: 1_700_000_100}
+			at.Second, at.Bonded = at.Second+random.Uint64N(20), ledger.Amount{}
 			if add, ok := change.(*ledger.AddValidator); ok {
 				if row := state[string(ledger.HoldRow(ledger.BondID(add.Operator)))]; row != nil {
 					bond, err := ledger.DecodeHold(row)
@@ -118,7 +119,7 @@ func TestChanged(t *testing.T) {
 				}
 			}
 			want, code := client.Changed(set, change, at)
-			got, receipt := enacted(t, state, network, parameters, big, change, at.Second)
+			got, row, receipt := enacted(t, state, network, parameters, big, change, at.Second)
 			if receipt.Code != code {
 				t.Fatalf("round %d: %s of %+v: the ledger says %s, Changed says %s", round, change.Kind(), set, receipt.Code, code)
 			}
@@ -126,13 +127,34 @@ func TestChanged(t *testing.T) {
 				t.Fatalf("round %d: %s of %+v:\nledger  %+v\nChanged %+v", round, change.Kind(), set, got, want)
 			}
 			seen[code]++
+			former := slices.IndexFunc(set, func(v ledger.Validator) bool { return !v.Present() && brings(change, v) })
+			if former >= 0 {
+				formers[code]++
+			}
+			if client.TallyOf(got, []crypto.Address{big.Address()}).Decided() { // the next change meets what this one has left
+				state[string(ledger.ValidatorsRow())], set = row, got
+			}
 		}
+	}
+	if formers[ledger.OK] == 0 || formers[ledger.ValidatorExists] == 0 {
+		t.Errorf("changes that bring the key of a former validator came out as %v", formers)
 	}
 	for _, code := range []ledger.Code{ledger.OK, ledger.ValidatorExists, ledger.ValidatorUnknown, ledger.ValidatorQuorumLost, ledger.BondMissing, ledger.Unchanged} {
 		if seen[code] == 0 {
 			t.Errorf("no change came out as %s: %v", code, seen)
 		}
 	}
+}
+
+// brings tells whether a change brings in the key of a validator.
+func brings(change ledger.Change, v ledger.Validator) bool {
+	switch c := change.(type) {
+	case *ledger.AddValidator:
+		return slices.Equal(c.PublicKey, v.PublicKey)
+	case *ledger.RotateKey:
+		return slices.Equal(c.PublicKey, v.PublicKey)
+	}
+	return false
 }
 
 func sameValidator(a, b ledger.Validator) bool {
@@ -172,7 +194,7 @@ func randomChange(random *rand.Rand, network crypto.Hash, set []ledger.Validator
 		return &ledger.RemoveValidator{Validator: address}
 	case 2:
 		if random.IntN(5) == 0 {
-			power = one.Power
+			power = max(one.Power, 1)
 		}
 		return &ledger.SetPower{Validator: address, Power: power}
 	}
@@ -181,8 +203,8 @@ func randomChange(random *rand.Rand, network crypto.Hash, set []ledger.Validator
 	return c
 }
 
-// enacted proposes a change in a block over a state, and returns the set after it.
-func enacted(t *testing.T, state ledger.Memory, network ledger.Network, p ledger.Parameters, by operator, change ledger.Change, second uint64) ([]ledger.Validator, ledger.Receipt) {
+// enacted proposes a change in a block over a state, and returns the set after it, and its row.
+func enacted(t *testing.T, state ledger.Memory, network ledger.Network, p ledger.Parameters, by operator, change ledger.Change, second uint64) ([]ledger.Validator, []byte, ledger.Receipt) {
 	t.Helper()
 	policy := by.Policy()
 	body := ledger.Body{Signers: []ledger.Signer{{Address: by.Address(), Sequence: 1, Policy: policy.Encode()}}, MaxFee: ledger.Units(1 << 40), MaxDeposit: ledger.Units(1 << 40),
@@ -227,20 +249,17 @@ func enacted(t *testing.T, state ledger.Memory, network ledger.Network, p ledger
 	if err != nil {
 		t.Fatal(err)
 	}
+	row := state[string(ledger.ValidatorsRow())]
 	for _, w := range outcome.Writes {
 		if string(w.Key) == string(ledger.ValidatorsRow()) {
-			set, err := ledger.DecodeValidators(w.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return set, receipt
+			row = w.Value
 		}
 	}
-	set, err := ledger.DecodeValidators(state[string(ledger.ValidatorsRow())])
+	set, err := ledger.DecodeValidators(row)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return set, receipt
+	return set, row, receipt
 }
 
 // TestTallyOf: approvals count by the present set, and only those of operators of active validators.

@@ -47,7 +47,17 @@ func FromDoc(doc *types.GenesisDoc) (ledger.Genesis, error) {
 		}
 		g.Validators = append(g.Validators, ledger.Validator{Scheme: scheme, PublicKey: v.PubKey.Bytes(), Power: uint64(v.Power)})
 	}
+	if p := state.Parameters; p.Bond > 0 && doc.ConsensusParams != nil && ShortBond(p.BondSeconds, doc.ConsensusParams.Evidence.MaxAgeDuration) {
+		return ledger.Genesis{}, fmt.Errorf("bond_seconds is %d and evidence of equivocation counts for %s: a validator could leave, take its bond back and be found out afterwards; want at least %d",
+			p.BondSeconds, doc.ConsensusParams.Evidence.MaxAgeDuration, (doc.ConsensusParams.Evidence.MaxAgeDuration+time.Second-1)/time.Second)
+	}
 	return g, nil
+}
+
+// ShortBond tells whether a bond is free before the evidence for which it is there has to have come. CometBFT takes evidence until both its
+// times have passed, the one in blocks too: where blocks are slow, longer than this age.
+func ShortBond(bondSeconds uint32, evidenceAge time.Duration) bool {
+	return time.Duration(bondSeconds)*time.Second < evidenceAge
 }
 
 // NetworkOf returns the identity of the network that begins with a genesis document.

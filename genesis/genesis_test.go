@@ -141,6 +141,21 @@ func TestConsensusParams(t *testing.T) {
 	}
 }
 
+// TestShortBond: no network begins with bonds that are free before the evidence against which they stand.
+func TestShortBond(t *testing.T) {
+	for _, c := range []struct {
+		bond    uint64
+		seconds uint32
+		ok      bool
+	}{{0, 1, true}, {1, 1, false}, {1, EvidenceHours*3600 - 1, false}, {1, EvidenceHours * 3600, true}} {
+		s := state()
+		s.Parameters.Bond, s.Parameters.BondSeconds = c.bond, c.seconds
+		if _, err := New("chain", at, validators(t), s); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "want at least 1814400") {
+			t.Errorf("bond %d for %d seconds: %v", c.bond, c.seconds, err)
+		}
+	}
+}
+
 // TestEvidenceFits: the largest evidence that the largest set can leave has room in a block.
 func TestEvidenceFits(t *testing.T) {
 	var list []*types.Validator

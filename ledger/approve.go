@@ -9,7 +9,7 @@ import (
 
 // Approve approves a proposal, or takes an approval back. With the approvals of operators whose validators have more than
 // two thirds of the power, the change takes effect at once. Where the set has changed since, the proposal is measured
-// against the present one, so an approval of who has left it counts for nothing.
+// against the present one: an approval of who has left it counts for nothing, and again once its operator is back.
 type Approve struct {
 	Signer   uint32 // the operator of an active validator
 	Proposal crypto.Hash

@@ -220,8 +220,12 @@ func (a *Audit) Row(key, value []byte) {
 			a.checkSet()
 		}
 	case rowMissed:
-		if _, err = DecodeMissed(value); err == nil {
+		var m Missed
+		if m, err = DecodeMissed(value); err == nil {
 			a.missed = append(a.missed, ConsensusAddress(key[1:]))
+			if m.Count == 0 {
+				a.find("row %x of missed blocks says that there are none", key)
+			}
 		}
 	case rowProposal:
 		var p Proposal
@@ -229,7 +233,9 @@ func (a *Audit) Row(key, value []byte) {
 			a.proposals[crypto.Hash(key[1:])] = p
 		}
 	case rowProposals:
-		a.listed, err = DecodeProposals(value)
+		if a.listed, err = DecodeProposals(value); err == nil && len(a.listed) == 0 {
+			a.find("row %x of the open proposals says that there are none", key)
+		}
 	case rowPolicy:
 		var policy crypto.Policy
 		if policy, err = DecodePolicyRow(value); err == nil {
@@ -401,6 +407,8 @@ func (a *Audit) checkSet() {
 			a.find("validator %x has the power %d and the inactive power %d, at most %d", at, v.Power, v.InactivePower, uint64(MaxValidatorPower))
 		case v.Active() && (v.Inactive() || v.Left != 0):
 			a.find("validator %x is active, and has left at %d with the inactive power %d", at, v.Left, v.InactivePower)
+		case !v.Active() && v.Left == 0:
+			a.find("validator %x is %s, and has never left", at, v.Status())
 		case v.Present() && v.Tombstoned != 0:
 			a.find("validator %x was removed for equivocation at height %d, and is present", at, v.Tombstoned)
 		case v.Present() && v.Operator != (crypto.Address{}) && operated(a.validators, v.Operator) != i:
@@ -414,6 +422,9 @@ func (a *Audit) checkSet() {
 
 // closeValidators checks what refers to the validator set, and the proposals.
 func (a *Audit) closeValidators() {
+	if a.validators == nil {
+		a.find("the state does not say who its validators are")
+	}
 	for _, m := range a.missed {
 		if i := named(a.validators, m); i < 0 || !a.validators[i].Active() {
 			a.find("blocks are counted that %x has missed, which is no active validator", m)
@@ -424,7 +435,11 @@ func (a *Audit) closeValidators() {
 			a.find("a bond is in the asset %x, fees are paid in %x", asset, a.params.FeeAsset)
 		}
 	}
+	own := map[crypto.Address]int{}
 	for i, l := range a.listed {
+		if own[l.Proposer]++; own[l.Proposer] == MaxProposalsEach+1 {
+			a.find("%s has more than %d open proposals", l.Proposer, MaxProposalsEach)
+		}
 		p, ok := a.proposals[l.ID]
 		if !ok || p.Proposer != l.Proposer || p.Expires != l.Expires || len(p.Approvals) == 0 {
 			a.find("proposal %s is number %d of the list, and its row does not fit it", l.ID, i)

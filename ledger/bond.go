@@ -100,7 +100,7 @@ func (o *ReleaseBond) apply(x *execution) (OperationResult, Code) {
 	set, _ := x.state.validators.get(struct{}{})
 	for _, v := range set {
 		// Evidence may come for as long as the bond is locked, also against a key that was rotated or removed.
-		if v.Operator == signer && (v.Present() || v.Left+uint64(x.params.BondSeconds) > x.now()) {
+		if v.Operator == signer && x.answers(v) {
 			return OperationResult{}, BondLocked
 		}
 	}

@@ -171,7 +171,7 @@ var explanations = []Explanation{
 	{GrantExceeded, "grant_exceeded", "The amount is above what the grant still allows, now or in all.", "Spend less, wait for the next period, or ask the granter."},
 	{NotValidator, "not_validator", "The signer is not the operator of a validator with power.", "Sign with the operator's account; reactivate a validator that has lost its power."},
 	{ValidatorUnknown, "validator_unknown", "No validator that this could be done to has this consensus address, or it has another operator.", "Look at the list of validators."},
-	{ValidatorExists, "validator_exists", "The operator has a validator already, or the consensus key is that of one, or of one that was removed for equivocation.", "Use another operator, or make a new consensus key."},
+	{ValidatorExists, "validator_exists", "The operator has a validator already, or the consensus key is that of one, of one that was removed for equivocation, or of another operator's that left less than bond_seconds ago.", "Use another operator, or make a new consensus key."},
 	{ValidatorSetFull, "validator_set_full", "The list has 100 validators, and none of the former ones may be forgotten yet.", "Wait until a former one has been out for bond_seconds."},
 	{ValidatorSetEmpty, "validator_set_empty", "No validator would be left with power.", "Add another one first."},
 	{ValidatorQuorumLost, "validator_quorum_lost", "Two thirds of the new power or less would be that of the block's validators: the chain could stop.", "Change less at a time: smaller powers first, and the next change some blocks later."},

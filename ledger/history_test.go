@@ -1072,7 +1072,9 @@ func (h *history) finishRecovery() []step {
 	}
 	p := h.successor(of)
 	if started != nil && !h.oneIn(10) {
-		p = h.policies[string(started.Policy)]
+		if announced := h.policies[string(started.Policy)]; announced != nil { // or a hash of nothing was
+			p = announced
+		}
 	}
 	if started != nil && started.ReadyAt > h.now() && !h.oneIn(10) {
 		return h.transfer()

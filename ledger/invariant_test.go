@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -219,6 +220,39 @@ func richWorld(t testing.TB) (w *world, txs [][]byte, receipts []Receipt, o Outc
 	return w, txs, receipts, w.end()
 }
 
+// votedWorld is a state with the rows of the validators' operators: active, inactive and tombstoned validators, bonds, missed blocks and
+// proposals.
+func votedWorld(t testing.TB) *world {
+	w := newWorld(t)
+	p := &w.genesis.State.Parameters
+	p.Bond, p.MissedWindow, p.MaxMissed = 7, 10, 1
+	w.addAsset("EUR", "bank", 2, "1000000.00")
+	for i := range 7 {
+		validator, operator := fmt.Sprint("v", i), fmt.Sprint("op", i)
+		w.addBalance(operator, "1000.00", "EUR")
+		w.addValidator(validator, crypto.Ed25519, 10)
+		w.genesis.State.Validators = append(w.genesis.State.Validators, GenesisValidator{PubKey: w.genesis.Validators[i].PublicKey, Operator: w.address(operator), Name: validator})
+	}
+	if err := w.begin(); err != nil {
+		t.Fatal(err)
+	}
+	is := func(i int) ConsensusAddress { return w.genesis.Validators[i].Address() }
+	propose := func(i int, change Change) Operation {
+		return &Propose{Expires: 2000 + uint64(i), Change: change}
+	}
+	for i, operations := range [][]Operation{{propose(0, &RemoveValidator{is(1)}), propose(1, &SetPower{is(2), 11})}, {propose(2, &SetPower{is(3), 12})}} {
+		w.next(1001_000 + uint64(i)*1000)
+		signer := w.signer(fmt.Sprint("op", i))
+		signer.Sequence = 0 // a nonce, so that the totals of nonces can be wrong
+		if r := w.apply(w.seal(&Body{Signers: []Signer{signer}, ValidUntil: 1100, MaxFee: Units(1e9), Operations: operations})); r.Code != OK {
+			t.Fatalf("%s: %s", operations[0].Kind(), r.Code)
+		}
+		w.votes = []Vote{{is(4), i == 0}, {is(5), false}}
+		w.end([]Misbehavior{{is(6), 1}}[i:]...)
+	}
+	return w
+}
+
 // findings audits a state.
 func findings(m Memory) []string {
 	a := NewAudit()
@@ -300,7 +334,8 @@ func changes(t testing.TB, value []byte, kind byte) map[string][]byte {
 		g.Deposit = more(g.Deposit)
 		out["deposit"] = g.encode()
 	case rowFeeRate:
-		out["multiplier below 1.000"] = FeeRate{999}.encode() // above the maximum it may be, where a vote has lowered that
+		// Above the parameter it may be, where a vote has lowered that, but not above what a parameter can be.
+		out["multiplier below 1.000"], out["multiplier above the most"] = FeeRate{999}.encode(), FeeRate{MaxFeeMultiplier + 1}.encode()
 	case rowParameters:
 		p, err := DecodeParameters(value)
 		if err != nil {
@@ -308,6 +343,67 @@ func changes(t testing.TB, value []byte, kind byte) map[string][]byte {
 		}
 		p.MaxExpiries = 0
 		out["max_expiries"] = p.encode()
+	case rowValidators:
+		set, err := DecodeValidators(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range set {
+			change := func(name string, f func(v *Validator)) {
+				changed := slices.Clone(set)
+				f(&changed[i])
+				out[fmt.Sprint(set[i].Status(), " ", set[i].Name, ": ", name)] = encodeValidators(changed)
+			}
+			change("power above the most", func(v *Validator) { v.Power = MaxValidatorPower + 1 })
+			change("inactive power above the most", func(v *Validator) { v.Power, v.InactivePower = 0, MaxValidatorPower+1 })
+			change("active and inactive", func(v *Validator) { v.Power, v.InactivePower = 10, 10 })
+			change("active and left", func(v *Validator) { v.Power, v.Left = 10, 1000 })
+			change("gone and never left", func(v *Validator) { v.Power, v.Left = 0, 0 })
+			change("active and tombstoned", func(v *Validator) { v.Power, v.InactivePower, v.Left, v.Tombstoned = 10, 0, 0, 1 })
+			if i > 0 && set[i].Present() && set[0].Present() && set[i].Operator != (crypto.Address{}) {
+				change("another's operator", func(v *Validator) { v.Operator = set[0].Operator })
+			}
+			if i > 0 {
+				change("out of order", func(v *Validator) { *v, set[i-1] = set[i-1], *v })
+				set, _ = DecodeValidators(value)
+			}
+		}
+		for i := range set {
+			set[i].leave(1000)
+		}
+		out["no power at all"] = encodeValidators(set)
+	case rowMissed:
+		m, err := DecodeMissed(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Count = 0
+		out["count"] = m.encode()
+	case rowProposal:
+		p, err := DecodeProposal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(name string, f func(*Proposal)) { b := p; f(&b); out[name] = b.encode() }
+		change("proposer", func(p *Proposal) { p.Proposer[0] ^= 1 })
+		change("expires", func(p *Proposal) { p.Expires++ })
+		change("approvals, none,", func(p *Proposal) { p.Approvals = nil })
+		change("approvals, twice one,", func(p *Proposal) { p.Approvals = append(p.Approvals[:1:1], p.Approvals[0]) })
+		change("power", func(p *Proposal) { p.Change = &SetPower{Power: MaxValidatorPower + 1} })
+	case rowProposals:
+		list, err := DecodeProposals(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(name string, f func([]ListedProposal) []ListedProposal) {
+			out[name] = encodeProposals(f(slices.Clone(list)))
+		}
+		change("proposal", func(l []ListedProposal) []ListedProposal { l[0].ID[0] ^= 1; return l })
+		change("proposer", func(l []ListedProposal) []ListedProposal { l[0].Proposer[0] ^= 1; return l })
+		change("expires", func(l []ListedProposal) []ListedProposal { l[0].Expires++; return l })
+		change("list, one proposal less,", func(l []ListedProposal) []ListedProposal { return l[1:] })
+		change("list, one proposal twice,", func(l []ListedProposal) []ListedProposal { return append(l, l[0]) })
+		change("list, empty,", func([]ListedProposal) []ListedProposal { return nil })
 	case rowDue:
 		d, err := decodeDueTotals(value)
 		if err != nil {
@@ -327,56 +423,52 @@ func changes(t testing.TB, value []byte, kind byte) map[string][]byte {
 // TestAudit changes one row of a good state in every way, and wants a finding.
 func TestAudit(t *testing.T) {
 	w, _, _, _ := richWorld(t)
-	if f := findings(w.memory); len(f) != 0 {
-		t.Fatal(f)
-	}
+	voted := votedWorld(t)
 	// Rows of which other rows cover every bit.
 	covered := map[byte]bool{rowCode: true, rowHoldings: true, rowBucket: true, rowPolicy: true, rowNonce: true, rowNonceNumber: true,
 		rowDueCount: true, rowDueSlot: true}
-	// Without its row an account begins again, and the other two are not spoken of by others.
-	optional := map[byte]bool{rowAccount: true, rowValidators: true}
+	// Without its row an account begins again, and no other row speaks of missed blocks.
+	optional := map[byte]bool{rowAccount: true, rowMissed: true}
 	seen := map[byte]bool{}
-	for _, key := range sortedStrings(w.memory) {
-		seen[key[0]] = true
-		try := func(what string, change func(m Memory)) {
-			t.Helper()
-			m := maps.Clone(w.memory)
-			change(m)
-			if len(findings(m)) == 0 {
-				t.Errorf("%s of row %x (%s) is not found", what, key, rowNames[key[0]].name)
+	for _, memory := range []Memory{w.memory, voted.memory} {
+		if f := findings(memory); len(f) != 0 {
+			t.Fatal(f)
+		}
+		for _, key := range sortedStrings(memory) {
+			seen[key[0]] = true
+			try := func(what string, change func(m Memory)) {
+				t.Helper()
+				m := maps.Clone(memory)
+				change(m)
+				if len(findings(m)) == 0 {
+					t.Errorf("%s of row %x (%s) is not found", what, key, rowNames[key[0]].name)
+				}
+			}
+			try("a longer key", func(m Memory) { m[key+"\x00"] = m[key] })
+			try("a shorter key", func(m Memory) { m[key[:len(key)-1]] = m[key] })
+			try("an empty value", func(m Memory) { m[key] = nil })
+			try("another version", func(m Memory) { m[key] = append([]byte{2}, m[key][1:]...) })
+			try("a trailing byte", func(m Memory) { m[key] = append(bytes.Clone(m[key]), 0) })
+			if len(key) > 1 && key[0] != rowAccount && key[0] != rowPolicy && key[0] != rowGrant { // grants are only counted
+				try("another key", func(m Memory) {
+					other := []byte(key)
+					other[len(other)-1] ^= 1
+					m[string(other)] = m[key]
+					delete(m, key)
+				})
+			}
+			if !optional[key[0]] {
+				try("the absence", func(m Memory) { delete(m, key) })
+			}
+			for name, value := range changes(t, memory[key], key[0]) {
+				try("another "+name, func(m Memory) { m[key] = value })
+			}
+			for i := range memory[key] {
+				for bit := 0; covered[key[0]] && bit < 8; bit++ {
+					try(fmt.Sprintf("a flipped bit, %d of byte %d,", bit, i), func(m Memory) { m[key] = bytes.Clone(m[key]); m[key][i] ^= 1 << bit })
+				}
 			}
 		}
-		try("a longer key", func(m Memory) { m[key+"\x00"] = m[key] })
-		try("a shorter key", func(m Memory) { m[key[:len(key)-1]] = m[key] })
-		try("an empty value", func(m Memory) { m[key] = nil })
-		try("another version", func(m Memory) { m[key] = append([]byte{2}, m[key][1:]...) })
-		try("a trailing byte", func(m Memory) { m[key] = append(bytes.Clone(m[key]), 0) })
-		if len(key) > 1 && key[0] != rowAccount && key[0] != rowPolicy && key[0] != rowGrant { // grants are only counted
-			try("another key", func(m Memory) {
-				other := []byte(key)
-				other[len(other)-1] ^= 1
-				m[string(other)] = m[key]
-				delete(m, key)
-			})
-		}
-		if !optional[key[0]] {
-			try("the absence", func(m Memory) { delete(m, key) })
-		}
-		for name, value := range changes(t, w.memory[key], key[0]) {
-			try("another "+name, func(m Memory) { m[key] = value })
-		}
-		for i := range w.memory[key] {
-			for bit := 0; covered[key[0]] && bit < 8; bit++ {
-				try(fmt.Sprintf("a flipped bit, %d of byte %d,", bit, i), func(m Memory) { m[key] = bytes.Clone(m[key]); m[key][i] ^= 1 << bit })
-			}
-		}
-	}
-	// Nobody votes or misses blocks in this state: those rows are made by the random histories, whose states are audited.
-	for _, kind := range []byte{rowMissed, rowProposal, rowProposals} {
-		if seen[kind] {
-			t.Errorf("the state has rows of kind %x now: look at them too", kind)
-		}
-		seen[kind] = true
 	}
 	if len(seen) != len(rowNames) {
 		t.Errorf("the state has rows of %d kinds, there are %d", len(seen), len(rowNames))
@@ -385,6 +477,22 @@ func TestAudit(t *testing.T) {
 	m[string(CodeRow("AAA"))] = m[string(CodeRow("EUR"))]
 	if len(findings(m)) == 0 {
 		t.Error("a second code of an asset is not found")
+	}
+	m = maps.Clone(w.memory)
+	m[string(ProposalsRow())] = encodeProposals(nil)
+	if len(findings(m)) == 0 {
+		t.Error("an empty list of proposals is not found")
+	}
+	m = maps.Clone(w.memory)
+	var list []ListedProposal
+	for i := range byte(MaxProposalsEach + 1) {
+		l := ListedProposal{ID: crypto.Hash{i}, Expires: 2000}
+		list = append(list, l)
+		m[string(ProposalRow(l.ID))] = Proposal{Proposer: l.Proposer, Expires: l.Expires, Height: 1, Change: &RemoveValidator{}, Approvals: []crypto.Address{{}}}.encode()
+	}
+	m[string(ProposalsRow())] = encodeProposals(list)
+	if len(findings(m)) == 0 {
+		t.Error("too many proposals of one operator are not found")
 	}
 	m = maps.Clone(w.memory)
 	m[string(HoldingsRow(crypto.Address{1}))] = Holdings{Lines: 1}.encode()

@@ -261,7 +261,7 @@ func (c *AddValidator) enact(b *Block) Code {
 		return ValidatorExists
 	}
 	added := Validator{Scheme: c.Scheme, PublicKey: c.PublicKey, Power: c.Power, Operator: c.Operator, Name: c.Name}
-	if code := keyFree(set, added); code != OK {
+	if code := b.keyFree(set, added); code != OK {
 		return code
 	}
 	if bond, ok := b.state.holds.get(BondID(c.Operator)); b.params.Bond > 0 && (!ok || bond.Amount.Cmp(Units(b.params.Bond)) < 0) {
@@ -306,7 +306,7 @@ func (c *RotateKey) enact(b *Block) Code {
 	old := set[i]
 	rotated := Validator{Scheme: c.Scheme, PublicKey: c.PublicKey, Power: old.Power, InactivePower: old.InactivePower, Left: old.Left,
 		Operator: old.Operator, Name: old.Name}
-	if code := keyFree(set, rotated); code != OK {
+	if code := b.keyFree(set, rotated); code != OK {
 		return code
 	}
 	set[i].leave(b.now())

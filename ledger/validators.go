@@ -172,12 +172,24 @@ func (b *Block) votes(operator crypto.Address) bool {
 // leave makes a present validator a former one.
 func (v *Validator) leave(now uint64) { v.Power, v.InactivePower, v.Left = 0, 0, now }
 
-// keyFree tells why a consensus key cannot enter the set: it is there, or was removed for equivocation.
-func keyFree(set []Validator, added Validator) Code {
-	if i, found := slices.BinarySearchFunc(set, added, compareValidators); found && (set[i].Present() || set[i].Tombstoned != 0) {
+// keyFree tells why a consensus key cannot enter the set: it is there, or was removed for equivocation, or evidence of what it
+// did for another operator, or for none, may still come and would cost the new one the bond.
+func (b *Block) keyFree(set []Validator, added Validator) Code {
+	i, found := slices.BinarySearchFunc(set, added, compareValidators)
+	switch {
+	case !found:
+		return OK
+	case set[i].Present() || set[i].Tombstoned != 0:
+		return ValidatorExists
+	case set[i].Operator != added.Operator && b.answers(set[i]):
 		return ValidatorExists
 	}
 	return OK
+}
+
+// answers tells whether evidence against a validator may still cost its operator the bond.
+func (b *Block) answers(v Validator) bool {
+	return v.Present() || v.Left+uint64(b.params.BondSeconds) > b.now()
 }
 
 // placed returns the set with one more entry, in the place of the former one of its key; in a full set, in the place of the
@@ -191,7 +203,7 @@ func (b *Block) placed(set []Validator, added Validator) ([]Validator, Code) {
 	if len(set) >= MaxValidators {
 		oldest := -1
 		for i, v := range set {
-			if !v.Present() && v.Left+uint64(b.params.BondSeconds) <= b.now() && (oldest < 0 || v.Left < set[oldest].Left) {
+			if !b.answers(v) && (oldest < 0 || v.Left < set[oldest].Left) {
 				oldest = i
 			}
 		}
@@ -223,13 +235,27 @@ func (b *Block) replaceSet(set []Validator) Code {
 	case 3*known <= 2*total:
 		return ValidatorQuorumLost
 	}
-	for _, v := range set {
-		if v.Active() && v.Power >= total/3 && 3*v.Power < total {
-			return ValidatorPowersUnsound
-		}
+	if _, unsound := UnsoundPower(set); unsound {
+		return ValidatorPowersUnsound
 	}
 	b.state.putSet(set)
 	return OK
+}
+
+// UnsoundPower returns the first validator that CometBFT takes for a third of the total, in integer division, though it has less: it then
+// never lets it fetch old blocks. Votes cannot make such a set. Evidence and missed blocks can, as what they do to a set has to
+// happen whatever is left: see docs/PROTOCOL.md.
+func UnsoundPower(set []Validator) (v Validator, unsound bool) {
+	var total uint64 // at most 100 times 2^50
+	for _, v := range set {
+		total += v.Power
+	}
+	for _, v := range set {
+		if v.Active() && v.Power >= total/3 && 3*v.Power < total {
+			return v, true
+		}
+	}
+	return Validator{}, false
 }
 
 // putSet writes the set. The missed blocks of who is not active any more are forgotten.

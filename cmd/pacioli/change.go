@@ -10,10 +10,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/client/render"
 	"github.com/pacioli-ledger/pacioli/crypto"
+	"github.com/pacioli-ledger/pacioli/genesis"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
 
@@ -115,6 +117,8 @@ type changeEffect struct {
 	// RefusedBy is the rule that does not let the change take effect as the set is now.
 	RefusedBy string          `json:"refused_by,omitempty"`
 	Differs   []parameterDiff `json:"parameters_changed,omitempty"`
+	// ShortBond is how many seconds evidence of equivocation counts, where the parameters let go of a bond before.
+	ShortBond int64 `json:"evidence_seconds,omitempty"`
 	code      ledger.Code
 	operates  map[crypto.Address]string // validators' names, by their operators
 }
@@ -182,6 +186,9 @@ func (c *cli) effect(ctx context.Context, b provenBooks, change ledger.Change, a
 		e.Differs = parametersDiffer(parameters.Value, next.Parameters)
 		if ledger.ParametersHash(row.Value) != next.Before {
 			e.refuse(ledger.ParametersChanged)
+		}
+		if age, err := b.EvidenceAge(ctx); err == nil && genesis.ShortBond(next.Parameters.BondSeconds, age) {
+			e.ShortBond = int64(age / time.Second)
 		}
 		return e, nil
 	}
@@ -262,6 +269,9 @@ func (e *changeEffect) text(w io.Writer, names map[crypto.Address]string) {
 	fmt.Fprintf(w, "change\t%s\n", e.Change.sentence(names))
 	for _, d := range e.Differs {
 		fmt.Fprintf(w, "parameter\t%s: %s -> %s\n", d.Name, d.From, d.To)
+	}
+	if e.ShortBond > 0 {
+		fmt.Fprintf(w, "WARNING\tbond_seconds is shorter than the %d seconds for which evidence of equivocation counts: a validator could leave, take its bond back and be found out afterwards\n", e.ShortBond)
 	}
 	if e.RefusedBy != "" {
 		x, _ := ledger.Explain(e.code)

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/pacioli-ledger/pacioli/client"
 	"github.com/pacioli-ledger/pacioli/crypto"
 	"github.com/pacioli-ledger/pacioli/ledger"
 )
@@ -53,5 +55,32 @@ func TestChangeOfPolicyShowsItsGuards(t *testing.T) {
 	}
 	if text, object := show(plain); strings.Contains(text+object, "recover") || strings.Contains(text+object, "change_threshold") {
 		t.Errorf("a plain policy shows guards: %s %s", text, object)
+	}
+}
+
+// Who approves a change that leaves too few who sign must see it before signing.
+func TestChangeThatWouldStopTheChain(t *testing.T) {
+	for _, c := range []struct {
+		signing int64
+		after   *client.Strength
+		stops   bool
+	}{
+		{26, &client.Strength{Active: 4, Power: 40, Quorum: 27}, true},
+		{0, &client.Strength{Active: 4, Power: 40, Quorum: 27}, true},
+		{27, &client.Strength{Active: 4, Power: 40, Quorum: 27}, false},
+		{-1, &client.Strength{Active: 4, Power: 40, Quorum: 27}, false}, // the nodes do not say
+		{0, nil, false}, // of parameters, or refused
+	} {
+		e := &changeEffect{Change: newChangeDetail(&ledger.RemoveValidator{}), After: c.after, Signing: c.signing}
+		var text strings.Builder
+		e.text(&text, nil)
+		want := "WARNING\tTHE CHAIN WOULD STOP: validators with power "
+		if e.stops() != c.stops || strings.Contains(text.String(), want) != c.stops {
+			t.Errorf("power %d signs of %+v: stops %v\n%s", c.signing, c.after, e.stops(), text.String())
+		}
+		object, err := json.Marshal(e)
+		if err != nil || !strings.Contains(string(object), fmt.Sprintf(`"signing_after":%d`, c.signing)) {
+			t.Errorf("%s, %v", object, err)
+		}
 	}
 }

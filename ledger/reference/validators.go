@@ -365,7 +365,7 @@ func (l *Ledger) enact(c *pb.Change) code {
 	case *pb.Change_AddValidator:
 		a := k.AddValidator
 		operator := address(a.Operator)
-		if s.find(func(v *validator) bool { return v.present() && v.operatedBy(operator) }) >= 0 || s.taken(a.Scheme, a.PublicKey) {
+		if s.find(func(v *validator) bool { return v.present() && v.operatedBy(operator) }) >= 0 || l.taken(s, a.Scheme, a.PublicKey, operator) {
 			return validatorExists
 		}
 		if l.params().Bond > 0 {
@@ -401,7 +401,7 @@ func (l *Ledger) enact(c *pb.Change) code {
 		if i < 0 || !s[i].present() || !s[i].operatedBy(address(r.Operator)) {
 			return validatorUnknown
 		}
-		if s.taken(r.Scheme, r.PublicKey) {
+		if l.taken(s, r.Scheme, r.PublicKey, address(r.Operator)) {
 			return validatorExists
 		}
 		fresh := s[i]
@@ -419,10 +419,14 @@ func (l *Ledger) enact(c *pb.Change) code {
 	return l.sound()
 }
 
-// taken tells whether a key is not free for a new entry.
-func (s set) taken(scheme uint32, key []byte) bool {
+// taken tells whether a key is not free for a new entry of an operator.
+func (l *Ledger) taken(s set, scheme uint32, key []byte, operator address) bool {
 	i := s.byKey(scheme, string(key))
-	return i >= 0 && (s[i].present() || s[i].tombstoned > 0)
+	if i < 0 {
+		return false
+	}
+	waits := s[i].left+uint64(l.params().BondSeconds) > l.now()
+	return s[i].present() || s[i].tombstoned > 0 || waits && !s[i].operatedBy(operator)
 }
 
 // room makes room for a key in a full set.
