@@ -38,12 +38,12 @@ func Judge(claims []audit.Claim) (wrong []error) {
 				fail("is final with code %d", c.Code)
 			}
 		case audit.Dead:
-			if c.Kind != Reused && c.Kind != Conflict {
+			if !MayRefuse(c.Kind) {
 				fail("is dead: %s", c.Text)
 			}
 		case audit.Unknown:
 			// Every one was handed in again. (Of one that has to be refused, a node that is killed before it answers leaves
-			// open whether it has kept it, until it is no longer valid.)
+			// open whether it has kept it, until it is no longer valid: then it is dead.)
 			if !MayRefuse(c.Kind) {
 				fail("is still unknown at the end: %s", c.Text)
 			}

@@ -22,6 +22,8 @@ func TestJudge(t *testing.T) {
 		{audit.Claim{Kind: Poor, Ending: audit.Final, Code: 101}, false},
 		{audit.Claim{Kind: Forged, Ending: audit.Refused}, false},
 		{audit.Claim{Kind: Forged, Ending: audit.Final}, true},
+		{audit.Claim{Kind: Forged, Ending: audit.Dead}, false},
+		{audit.Claim{Kind: Poor, Ending: audit.Dead}, true},
 		{audit.Claim{Kind: Conflict, Ending: audit.Dead}, false},
 		{audit.Claim{Kind: storyKind + "hold", Ending: audit.Final, Code: 5, Want: 5}, false},
 		{audit.Claim{Kind: storyKind + "hold", Ending: audit.Final, Want: 5}, true},
