@@ -138,7 +138,7 @@ func Generate(dir string, t Topology, o GenerateOptions) (*Project, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-			return nil, fmt.Errorf("%s is not empty and holds no network (no %s): choose another folder, or remove it", dir, projectFile)
+			return nil, notEmpty(dir, projectFile)
 		}
 	case err != nil:
 		return nil, err

@@ -239,3 +239,13 @@ func createKey(wallet node.Home, name string) (crypto.Address, error) {
 	}
 	return info.Address, nil
 }
+
+// notEmpty refuses a folder that has something in it, but not the file that makes it a network of the kind that is asked for.
+func notEmpty(dir, want string) error {
+	for file, kind := range map[string]string{networkFile: "processes, which `pacioli up` starts", projectFile: "containers, which `pacioli testnet up` starts"} {
+		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+			return fmt.Errorf("%s holds a network of %s: choose another folder", dir, kind)
+		}
+	}
+	return fmt.Errorf("%s is not empty and holds no network (no %s): choose another folder, or remove it", dir, want)
+}

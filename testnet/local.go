@@ -127,7 +127,7 @@ func CreateLocal(dir string, o LocalOptions) (*Local, error) {
 		return nil, err
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return nil, fmt.Errorf("%s is not empty and holds no network (no %s): choose another folder, or remove it", dir, networkFile)
+		return nil, notEmpty(dir, networkFile)
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {

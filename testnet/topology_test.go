@@ -1,6 +1,8 @@
 package testnet
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -133,5 +135,25 @@ func TestHomes(t *testing.T) {
 	p, err := l.Topology.parameters(crypto.Address{})
 	if err != nil || p.FeeBase != 250 {
 		t.Errorf("fee_base is %d (%v), want 250", p.FeeBase, err)
+	}
+}
+
+// TestFolderOfAnother: what holds a network of the other kind is named, not called empty of networks.
+func TestFolderOfAnother(t *testing.T) {
+	for file, want := range map[string]string{networkFile: "`pacioli up` starts", projectFile: "`pacioli testnet up` starts", "letter.txt": "holds no network"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if file != projectFile {
+			if _, err := Generate(dir, Validators(4, node.KeyEd25519, "other-1"), GenerateOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("generate where %s is: %v", file, err)
+			}
+		}
+		if file != networkFile {
+			if _, err := CreateLocal(dir, LocalOptions{Validators: 4, KeyType: node.KeyEd25519, ChainID: "other-1"}); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("up where %s is: %v", file, err)
+			}
+		}
 	}
 }
