@@ -45,7 +45,8 @@ func TestKillPoints(t *testing.T) {
 		points = append(points, failpoint.Variable+"="+name, fmt.Sprintf("%s=%s:%d", failpoint.Variable, name, 2+random.IntN(30)))
 	}
 	random.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
-	for range int(number(t, "PACIOLI_POINTS", 1)) {
+	passes := int(number(t, "PACIOLI_POINTS", 1))
+	for range passes {
 		for _, point := range points {
 			height := c.height(0)
 			c.signal(0, syscall.SIGKILL)
@@ -73,7 +74,7 @@ func TestKillPoints(t *testing.T) {
 	for _, wrong := range load.Judge(claims) {
 		t.Error(wrong)
 	}
-	t.Logf("%d ends at %d points, %d blocks, %d payments final", len(points), cometFailPoints+len(failpoint.Names), r.Blocks, r.Claims[audit.Final])
+	t.Logf("%d ends at %d points, %d blocks, %d payments final", passes*len(points), cometFailPoints+len(failpoint.Names), r.Blocks, r.Claims[audit.Final])
 }
 
 // TestLostVotes ends one of two validators when the sign state has a vote and nobody else does, at each of the votes of two

@@ -68,7 +68,7 @@ func state(t testing.TB, accounts int) *store.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.TempDir(), store.Options{KeepVersions: 2, CacheBytes: 64 << 20, MemTableBytes: 32 << 20, TreeCacheNodes: 400_000})
+	s, err := store.Open(t.TempDir(), store.Options{KeepVersions: 2, CacheBytes: 64 << 20, MemTableBytes: 32 << 20, TreeCacheNodes: max(400_000, 4*accounts)})
 	if err != nil {
 		t.Fatal(err)
 	}
