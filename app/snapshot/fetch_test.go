@@ -82,7 +82,7 @@ func state(t testing.TB, accounts int) *store.Store {
 		}
 	}
 	commit(outcome.Writes)
-	const perBlock = 10_000
+	perBlock := max(10_000, accounts/2) // few blocks write each inner node of the tree less often
 	for from := 0; from < accounts; from += perBlock {
 		var writes []ledger.Write
 		for i := from; i < min(from+perBlock, accounts); i++ {
