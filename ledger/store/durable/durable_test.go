@@ -26,7 +26,7 @@ func TestMarkerNeedsManifest(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for range 16 {
+			for range 48 {
 				clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
 			}
 			return nil
