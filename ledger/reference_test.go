@@ -377,7 +377,7 @@ func TestReferenceSigned(t *testing.T) {
 	seen := newCoverage()
 	ring := real{keys: map[string]crypto.PrivateKey{}}
 	rapidly(t, 10, func(rt *rapid.T) { newHistory(rt, ring, ring, seen, nil).run(40) })
-	if seen.codes[ledger.OK] < 100 || seen.codes[ledger.SignatureInvalid] == 0 {
+	if !testing.Short() && (seen.codes[ledger.OK] < 100 || seen.codes[ledger.SignatureInvalid] == 0) { // rapid makes a fifth of the histories when it is to be short
 		t.Errorf("%v", seen.codes)
 	}
 }
@@ -532,7 +532,7 @@ func TestReferenceOverflow(t *testing.T) {
 		}
 		h.end(nil, nil)
 	})
-	if seen.codes[ledger.CounterOverflow] < 100 || seen.codes[ledger.OK] < 500 {
+	if !testing.Short() && (seen.codes[ledger.CounterOverflow] < 100 || seen.codes[ledger.OK] < 500) {
 		t.Errorf("%v", seen.codes)
 	}
 }
