@@ -2,11 +2,16 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cometbft/cometbft/consensus"
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/types"
 )
@@ -122,5 +127,63 @@ func TestCometLoggerDecided(t *testing.T) {
 		if (text.Len() == 0) != (err == errDecided) {
 			t.Errorf("%v at level error: %q", err, text.String())
 		}
+	}
+}
+
+// TestEndInLog: the mark of the last height is made up for once, and an intact log stays as it is.
+func TestEndInLog(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "wal")
+	if err := endInLog(file, 7); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a log is made: %v", err)
+	}
+	with := func(f func(log *consensus.BaseWAL)) {
+		t.Helper()
+		log, err := consensus.NewWAL(file)
+		if err == nil {
+			err = log.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(log)
+		if err := log.Stop(); err != nil {
+			t.Error(err)
+		}
+		log.Wait()
+	}
+	with(func(log *consensus.BaseWAL) {
+		if err := log.WriteSync(consensus.EndHeightMessage{Height: 6}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	size := func() int64 {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	before := size()
+	for _, height := range []int64{0, 6} {
+		if err := endInLog(file, height); err != nil || size() != before {
+			t.Errorf("height %d: %v, %d bytes, were %d", height, err, size(), before)
+		}
+	}
+	if err := endInLog(file, 7); err != nil || size() <= before {
+		t.Errorf("a mark that is missing: %v, %d bytes, were %d", err, size(), before)
+	}
+	with(func(log *consensus.BaseWAL) {
+		reader, found, err := log.SearchForEndHeight(7, &consensus.WALSearchOptions{})
+		if err != nil || !found {
+			t.Fatalf("found %t, %v", found, err)
+		}
+		reader.Close()
+	})
+	before = size()
+	if err := endInLog(file, 7); err != nil || size() != before {
+		t.Errorf("again: %v, %d bytes, were %d", err, size(), before)
 	}
 }

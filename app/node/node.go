@@ -202,6 +202,9 @@ func Run(ctx context.Context, home Home, c Config, log *slog.Logger, version str
 	n.retention.Store(kept)
 	defer kept.running(n.app.Store(), databases)()
 	n.consensus = n.environment.ConsensusState.(*consensus.State) // a node's is always this one; a panic says that CometBFT has changed
+	if err := endInLog(cc.Consensus.WalFile(), n.consensus.GetState().LastBlockHeight); err != nil {
+		return err
+	}
 	// What the disk has already shown to be signed elsewhere needs no vote to be found.
 	if err := signer.check(n.comet.BlockStore().Height() + 1); err != nil {
 		return err
@@ -392,6 +395,31 @@ func (n *Node) checkStoredGenesis(doc *types.GenesisDoc) error {
 	}
 	n.log.Warn("the genesis file differs from what this node began with, in what does not make another network; the file has no effect", "file", n.home.Genesis())
 	return nil
+}
+
+// endInLog writes into consensus's log that a height is done, where that is missing. CometBFT replays the log from that mark on,
+// and writes it between the block and the state. A node that was killed there executes the block when it starts, and does not make
+// up for the mark: killed once more at the next height, it would not find again what it has signed there, nor its own proposal.
+func endInLog(file string, height int64) (err error) {
+	if _, err := os.Stat(file); err != nil || height == 0 {
+		return nil // consensus makes the log
+	}
+	log, err := consensus.NewWAL(file)
+	if err != nil {
+		return fmt.Errorf("opening consensus's log: %w", err)
+	}
+	if err := log.Start(); err != nil {
+		return fmt.Errorf("opening consensus's log: %w", err)
+	}
+	defer func() { err = errors.Join(err, log.Stop()); log.Wait() }()
+	reader, found, err := log.SearchForEndHeight(height, &consensus.WALSearchOptions{IgnoreDataCorruptionErrors: true})
+	if err != nil {
+		return fmt.Errorf("searching consensus's log: %w", err)
+	}
+	if found {
+		return reader.Close()
+	}
+	return log.WriteSync(consensus.EndHeightMessage{Height: height})
 }
 
 // voteAgain gives consensus a vote that this validator has signed earlier, when the vote is of the height that consensus is

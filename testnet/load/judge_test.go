@@ -28,6 +28,7 @@ func TestJudge(t *testing.T) {
 		{audit.Claim{Kind: storyKind + "hold", Ending: audit.Final, Code: 5, Want: 5}, false},
 		{audit.Claim{Kind: storyKind + "hold", Ending: audit.Final, Want: 5}, true},
 		{audit.Claim{Kind: storyKind + "hold", Ending: audit.Dead}, true},
+		{audit.Claim{Kind: storyKind + "hold", Ending: audit.Unsent}, false},
 		{audit.Claim{Kind: Vote, Ending: audit.Final, Code: 150}, false},
 		{audit.Claim{Kind: Vote, Ending: audit.Refused}, true},
 		{audit.Claim{Kind: Vote, Ending: audit.Unknown}, true},
