@@ -1,7 +1,6 @@
 package testnet
 
 import (
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +38,9 @@ func TestGuard(t *testing.T) {
 	// The backup is taken from a stopped node, so that nothing but its age is wrong with it.
 	c.signal(3, syscall.SIGTERM)
 	backup := node.Home(filepath.Join(c.local.Dir, "backup"))
-	copyFolder(t, string(c.local.Home(3)), string(backup))
+	if err := CopyHome(string(c.local.Home(3)), string(backup)); err != nil {
+		t.Fatal(err)
+	}
 	c.start(3)
 
 	// With payments, so that the copy's blocks would differ from the original's: two equal votes are no evidence.
@@ -97,34 +98,5 @@ func TestGuard(t *testing.T) {
 	}
 	if e := slices.Concat(c.logged(0, "evidence"), c.logged(3, "CONSENSUS FAILURE")); len(e) != 0 {
 		t.Errorf("logs:\n%s", strings.Join(e, "\n"))
-	}
-}
-
-func copyFolder(t *testing.T, from, to string) {
-	t.Helper()
-	err := filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, strings.TrimPrefix(path, from))
-		if e.IsDir() {
-			return os.MkdirAll(target, 0o700)
-		}
-		in, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		out, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(out, in); err != nil {
-			return err
-		}
-		return out.Close()
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -248,4 +250,31 @@ func notEmpty(dir, want string) error {
 		}
 	}
 	return fmt.Errorf("%s is not empty and holds no network (no %s): choose another folder, or remove it", dir, want)
+}
+
+// CopyHome copies the folder of a node to one that is not there yet, but for its log, its process number and its sockets.
+func CopyHome(from, to string) error {
+	return filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		if e.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		if name := e.Name(); name == "node.log" || name == "node.pid" || !e.Type().IsRegular() {
+			return nil
+		}
+		in, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		out, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, in)
+		return errors.Join(err, out.Close())
+	})
 }

@@ -84,16 +84,22 @@ func newNet(t *testing.T, keyType string, extra ...types.GenesisValidator) *net1
 	return n
 }
 
-func (n *net1) pay(t *testing.T, sequence uint64) []byte {
+// signed returns a transaction that alice has signed.
+func (n *net1) signed(t *testing.T, b ledger.Body) []byte {
 	t.Helper()
-	b := ledger.Body{MaxFee: ledger.Units(1000), Signers: []ledger.Signer{{Address: n.policy.Address(), Sequence: sequence, Policy: n.policy.Encode()}},
-		Operations: []ledger.Operation{&ledger.Transfer{To: n.bank, Asset: n.asset, Amount: ledger.Units(1)}}}
 	raw := b.Encode()
 	signature, err := n.key.Sign(ledger.Preimage(n.network.ID, raw, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}}, nil)
+}
+
+func (n *net1) pay(t *testing.T, sequence uint64) []byte {
+	t.Helper()
+	b := ledger.Body{MaxFee: ledger.Units(1000), Signers: []ledger.Signer{{Address: n.policy.Address(), Sequence: sequence, Policy: n.policy.Encode()}},
+		Operations: []ledger.Operation{&ledger.Transfer{To: n.bank, Asset: n.asset, Amount: ledger.Units(1)}}}
+	return n.signed(t, b)
 }
 
 // height returns the height that the node's blocks have, while it does not run.
@@ -336,12 +342,7 @@ func TestRun(t *testing.T) {
 func respent(t *testing.T, n *net1) []byte {
 	b := ledger.Body{MaxFee: ledger.Units(999), Signers: []ledger.Signer{{Address: n.policy.Address(), Sequence: 1}},
 		Operations: []ledger.Operation{&ledger.Transfer{To: n.bank, Asset: n.asset, Amount: ledger.Units(2)}}}
-	raw := b.Encode()
-	signature, err := n.key.Sign(ledger.Preimage(n.network.ID, raw, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}}, nil)
+	return n.signed(t, b)
 }
 
 // TestExchangedGenesis: whoever starts with a draft of the genesis file and puts the final one there is told that CometBFT

@@ -25,12 +25,7 @@ func (n *net1) payByNonce(t *testing.T, nonce byte) []byte {
 	b := ledger.Body{MaxFee: ledger.Units(1000), ValidUntil: uint64(time.Now().Unix()) + 500,
 		Signers:    []ledger.Signer{{Address: n.policy.Address(), Nonce: [ledger.NonceBytes]byte{nonce}, Policy: n.policy.Encode()}},
 		Operations: []ledger.Operation{&ledger.Transfer{To: n.bank, Asset: n.asset, Amount: ledger.Units(1)}}}
-	raw := b.Encode()
-	signature, err := n.key.Sign(ledger.Preimage(n.network.ID, raw, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ledger.Assemble(raw, []ledger.Witness{{Signature: signature}}, nil)
+	return n.signed(t, b)
 }
 
 // TestSnapshotFiles: a running node makes a snapshot; it is fetched, verified and restored into another home, killed at

@@ -262,7 +262,7 @@ func (c *containers) twin(i int) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("removing an earlier twin: %w", err)
 	}
-	if err := copyHome(string(c.project.Home(i)), dir); err != nil {
+	if err := testnet.CopyHome(string(c.project.Home(i)), dir); err != nil {
 		return err
 	}
 	twin := node.Home(dir)

@@ -3,7 +3,6 @@ package chaos
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -230,7 +229,7 @@ func (p *processes) twin(i int) error {
 	if err := os.RemoveAll(string(twin)); err != nil {
 		return fmt.Errorf("removing an earlier twin: %w", err)
 	}
-	if err := copyHome(string(home), string(twin)); err != nil {
+	if err := testnet.CopyHome(string(home), string(twin)); err != nil {
 		return err
 	}
 	// Under the first one's node id no peer would talk to it.
@@ -293,32 +292,6 @@ func freeAddress() (string, error) {
 	}
 	defer l.Close()
 	return l.Addr().String(), nil
-}
-
-func copyHome(from, to string) error {
-	return filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, strings.TrimPrefix(path, from))
-		if e.IsDir() {
-			return os.MkdirAll(target, 0o700)
-		}
-		if name := e.Name(); name == "node.log" || name == "node.pid" || !e.Type().IsRegular() {
-			return nil
-		}
-		in, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		out, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(out, in)
-		return errors.Join(err, out.Close())
-	})
 }
 
 func (p *processes) last(i, lines int) string {
